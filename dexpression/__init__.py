@@ -1,0 +1,1 @@
+"""DeXpression: send a picture, get back the emotion on each face, from a small network that you can retrain."""

@@ -1,0 +1,141 @@
+"""The DeXpression network, bottom-up: a convolution, the FeatEx block, the network in its two sizes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class Convolution(nn.Sequential):
+    """A convolution that keeps the size at stride 1, and its ReLU: (N, in, H, W) -> (N, out, H/stride, W/stride).
+
+    `batch_norm` stands between the two. The paper has none; without it a network of more than two FeatEx blocks hardly
+    learns, and it makes the convolution's own bias redundant.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: int, *, stride: int = 1, batch_norm: bool = False
+    ) -> None:
+        convolution = nn.Conv2d(
+            in_channels, out_channels, kernel, stride=stride, padding=kernel // 2, bias=not batch_norm
+        )
+        norm = [nn.BatchNorm2d(out_channels)] if batch_norm else []
+        super().__init__(convolution, *norm, nn.ReLU(inplace=True))
+
+
+class FeatEx(nn.Module):
+    """Read the same maps for detail and for context, and keep both (Burkert et al. 2015, arXiv:1509.05371).
+
+    (N, in_channels, H, W) -> (N, detail + context, H, W); by default the paper's 208 + 64 = 272 channels.
+    """
+
+    def __init__(
+        self, in_channels: int, *, reduced: int = 96, detail: int = 208, context: int = 64, batch_norm: bool = False
+    ) -> None:
+        super().__init__()
+        self.out_channels = detail + context
+        self.detail = nn.Sequential(
+            Convolution(in_channels, reduced, 1, batch_norm=batch_norm),
+            Convolution(reduced, detail, 3, batch_norm=batch_norm),
+        )
+        self.context = nn.Sequential(
+            nn.MaxPool2d(3, stride=1, padding=1),
+            Convolution(in_channels, context, 1, batch_norm=batch_norm),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        detail = self.detail(x)  # 1x1 then 3x3:  (N, detail, H, W)
+        context = self.context(x)  # pool then 1x1: (N, context, H, W)
+        return torch.cat([detail, context], dim=1)
+
+
+def _halve() -> nn.MaxPool2d:
+    """The paper's pooling between blocks: (N, C, H, W) -> (N, C, ceil(H/2), ceil(W/2))."""
+    return nn.MaxPool2d(3, stride=2, padding=1)
+
+
+# (reduced, detail, context) of each FeatEx block of the compact network, None where the maps are halved.
+COMPACT_BLOCKS = [
+    (24, 48, 16),
+    None,
+    (48, 112, 32),
+    (48, 112, 32),
+    None,
+    (96, 208, 64),
+    (96, 208, 64),
+    (96, 208, 64),
+]
+
+
+class DeXpression(nn.Module):
+    """Stem, FeatEx blocks, classifier: (N, 1, H, W) grey faces -> (N, classes) logits.
+
+    Build one with `paper` (224x224, the published table) or `compact` (48x48, the one we ship).
+    """
+
+    def __init__(
+        self, stem: nn.Module, blocks: nn.Module, classifier: nn.Module, *, smallest: int, largest: int | None = None
+    ) -> None:
+        super().__init__()
+        self.stem = stem
+        self.blocks = blocks
+        self.classifier = classifier
+        self.smallest = smallest
+        self.largest = largest
+
+    def forward(self, faces: Tensor) -> Tensor:
+        """Logits; a ValueError says which shape this network takes when it cannot take this one."""
+        self._check(faces)
+        logits: Tensor = self.classifier(self.blocks(self.stem(faces)))
+        return logits
+
+    def _check(self, faces: Tensor) -> None:
+        sides = faces.shape[-2:]
+        fits = all(self.smallest <= side <= (self.largest or side) for side in sides)
+        if faces.dim() != 4 or faces.shape[1] != 1 or not fits:
+            size = f"{self.smallest}x{self.smallest}" + (" or larger" if self.largest is None else "")
+            raise ValueError(f"This network takes grey faces (N, 1, H, W) of {size}; these are {tuple(faces.shape)}.")
+
+    @classmethod
+    def paper(cls, classes: int = 11, image_size: int = 224) -> DeXpression:
+        """The table of Burkert et al. 2015 to the letter; at 224x224 and 11 classes it has 1,003,563 weights.
+
+        Its linear layer sees every position of the last maps, so a network is made for one `image_size`, in pixels.
+        """
+        if image_size < 16:
+            raise ValueError(f"The paper's four poolings need faces of 16x16 or larger; image_size is {image_size}.")
+        side = image_size
+        for _ in range(4):  # stride 2 with padding halves and rounds up: once in the convolution, three times in poolings
+            side = (side + 1) // 2
+        stem = nn.Sequential(Convolution(1, 64, 7, stride=2), _halve(), nn.LocalResponseNorm(5))
+        blocks = nn.Sequential(FeatEx(64), _halve(), FeatEx(272), _halve())
+        classifier = nn.Sequential(nn.Flatten(), nn.Linear(272 * side * side, classes))
+        return cls(stem, blocks, classifier, smallest=image_size, largest=image_size)
+
+    @classmethod
+    def compact(cls, classes: int = 7) -> DeXpression:
+        """The network that we ship: the paper's parts made for 48x48 faces; takes any size from 8x8.
+
+        It departs from the paper where 48x48 asks for it:
+        - the stem keeps the resolution (3x3, stride 1): 7x7 at stride 2 and a pooling would leave 12x12 for all blocks;
+        - batch normalisation instead of local response normalisation, after every convolution (see `Convolution`);
+        - six FeatEx blocks instead of two, at 24, 12 and 6 pixels, narrow where the maps are large: most of the
+          multiply-adds are there, most of the weights pay off where the maps are small;
+        - global average pooling and dropout before the linear layer: the paper's linear layer holds more than half of
+          its weights and learns FER2013 by heart.
+        """
+        stem = nn.Sequential(Convolution(1, 24, 3, batch_norm=True), _halve())
+        blocks: list[nn.Module] = []
+        channels = 24
+        for width in COMPACT_BLOCKS:
+            if width is None:
+                blocks.append(_halve())
+                continue
+            reduced, detail, context = width
+            block = FeatEx(channels, reduced=reduced, detail=detail, context=context, batch_norm=True)
+            blocks.append(block)
+            channels = block.out_channels
+        classifier = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.2), nn.Linear(channels, classes)
+        )
+        return cls(stem, nn.Sequential(*blocks), classifier, smallest=8)

@@ -1,0 +1,204 @@
+"""Labelled faces -> fastai DataLoaders; and the road on which any picture becomes what the network sees."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections import Counter
+from collections.abc import Sequence
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fastai.data.all import (
+    CategoryBlock,
+    DataBlock,
+    DataLoaders,
+    Datasets,
+    IndexSplitter,
+    IntToFloatTensor,
+    Normalize,
+    RegressionBlock,
+    ToTensor,
+    TransformBlock,
+)
+from fastai.data.transforms import Categorize
+from fastai.vision.core import PILImageBW
+from fasttransform import Transform
+from PIL import Image
+from sklearn.model_selection import train_test_split
+
+from dexpression.errors import DataError
+from dexpression.labels import LABEL_SETS, LabelSet, find_label
+from dexpression.picture import frame_face, read_picture, to_grey
+from dexpression.sources import Face, Split, read_faces
+
+MEAN, STD = 0.5, 0.25  # of pixels in 0..1; FER2013's own are 0.507 and 0.255
+
+logger = logging.getLogger(__name__)
+
+
+class ReadFace(Transform):  # type: ignore[misc]
+    """A path, bytes, an array or a PIL picture -> an upright grey face of `size` x `size` pixels."""
+
+    input_types = (str, bytes, os.PathLike, np.ndarray, Image.Image)  # what `learner.predict` may be given
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def encodes(self, source):  # type: ignore[no-untyped-def]  # a hint would make fastai dispatch on it
+        if isinstance(source, np.ndarray):
+            source = Image.fromarray(source)
+        picture = to_grey(source) if isinstance(source, Image.Image) else read_picture(source)
+        return PILImageBW(frame_face(picture, self.size))
+
+
+def face_dataloaders(
+    source: Path,
+    *,
+    labels: LabelSet = "seven",
+    size: int = 48,
+    votes: Path | None = None,
+    with_votes: bool = False,
+    batch_size: int = 128,
+    valid_fraction: float = 0.1,
+    seed: int = 0,
+    augmentations: Sequence[Any] = (),
+) -> DataLoaders:
+    """Class folders (with or without splits) or fer2013.csv -> DataLoaders of (N, 1, size, size) faces and labels.
+
+    Images that most people called "not a face" (where there are votes) and repeated images are left out; a missing
+    valid split is taken from train. With `with_votes` a third part is (N, labels): the share of votes a label, all
+    zero where nobody chose one of `labels`. Raises DataError.
+    """
+    vocabulary = LABEL_SETS[labels]
+    found = read_faces(source, size, votes).of_labels(vocabulary)
+    logger.info(found.report())
+    train, valid = split_faces(found.faces, valid_fraction, seed)
+    logger.info("After repeats and non-faces were dropped: %d train, %d valid", len(train), len(valid))
+    blocks: list[Any] = [TransformBlock(type_tfms=ReadFace(size), item_tfms=ToTensor), CategoryBlock(vocabulary)]
+    getters = [attrgetter("label")]
+    if with_votes:
+        _require_votes(train + valid, source)
+        blocks.append(RegressionBlock(len(vocabulary)))
+        getters.append(_VoteShares(vocabulary))
+    block = DataBlock(
+        blocks=blocks,
+        n_inp=1,
+        get_x=attrgetter("image"),
+        get_y=getters,
+        splitter=IndexSplitter(range(len(train), len(train) + len(valid))),
+        batch_tfms=[*_batch_transforms(), *augmentations],
+    )
+    return block.dataloaders(train + valid, bs=batch_size, drop_last=len(train) >= batch_size, num_workers=0)
+
+
+def inference_dataloaders(labels: Sequence[str], size: int) -> DataLoaders:
+    """Empty DataLoaders whose transforms make any picture a batch: what an exported learner carries."""
+    blank = Image.new("L", (size, size))  # fastai sets its transforms up on an item
+    datasets = Datasets([blank], tfms=[[ReadFace(size)], [_first_label(labels), Categorize(list(labels))]])
+    full = datasets.dataloaders(bs=1, after_item=[ToTensor()], after_batch=_batch_transforms(), num_workers=0)
+    return full.new_empty()
+
+
+def split_faces(faces: Sequence[Face], valid_fraction: float, seed: int) -> tuple[list[Face], list[Face]]:
+    """(train, valid) without an image twice in either or on both sides; valid is split off, stratified, if missing."""
+    parts: dict[Split | None, list[Face]] = {"test": [], "valid": [], "train": []}
+    for face in faces:
+        parts[face.split or "train"].append(face)
+    seen = {_digest(face) for face in parts["test"]}
+    # Repeats go from train, not from valid: the n that results are reported for stays what others report.
+    valid = _unseen(parts["valid"], seen)
+    train = [face for face in _unseen(parts["train"], seen) if not _is_no_face(face)]
+    _require_classes(train)
+    if not valid:
+        train, valid = _split_off(train, valid_fraction, seed)
+    return train, valid
+
+
+def images_per_label(dataloaders: DataLoaders) -> dict[str, dict[str, int]]:
+    """How many images of each label stand in each split."""
+    return {
+        name: dict(sorted(Counter(face.label for face in part.items).items()))
+        for name, part in (("train", dataloaders.train_ds), ("valid", dataloaders.valid_ds))
+    }
+
+
+def fingerprint(dataloaders: DataLoaders) -> str:
+    """SHA-256 over every image, label and side: equal only for the same data."""
+    digest = hashlib.sha256()
+    for part in (dataloaders.train_ds, dataloaders.valid_ds):
+        for face in part.items:
+            digest.update(_digest(face) + face.label.encode() + b"|")
+        digest.update(b"||")
+    return digest.hexdigest()
+
+
+class _VoteShares:
+    def __init__(self, vocabulary: Sequence[str]) -> None:
+        self.vocabulary = vocabulary
+
+    def __call__(self, face: Face) -> list[float]:
+        counts = {find_label(column): count for column, count in (face.votes or {}).items()}
+        total = sum(counts.get(label, 0) for label in self.vocabulary)
+        return [counts.get(label, 0) / max(total, 1) for label in self.vocabulary]
+
+
+class _first_label:
+    def __init__(self, labels: Sequence[str]) -> None:
+        self.label = labels[0]
+
+    def __call__(self, _: Any) -> str:
+        return self.label
+
+
+def _batch_transforms() -> list[Any]:
+    return [IntToFloatTensor(), Normalize.from_stats([MEAN], [STD], cuda=False)]
+
+
+def _digest(face: Face) -> bytes:
+    return hashlib.sha256(face.image.tobytes()).digest()
+
+
+def _unseen(faces: Sequence[Face], seen: set[bytes]) -> list[Face]:
+    """The first of each image that is not in `seen`, which grows by them."""
+    unseen = []
+    for face in faces:
+        digest = _digest(face)
+        if digest not in seen:
+            seen.add(digest)
+            unseen.append(face)
+    return unseen
+
+
+def _is_no_face(face: Face) -> bool:
+    return face.votes is not None and 2 * face.votes["NF"] > sum(face.votes.values())
+
+
+def _split_off(faces: list[Face], fraction: float, seed: int) -> tuple[list[Face], list[Face]]:
+    try:
+        train, valid = train_test_split(
+            faces, test_size=fraction, random_state=seed, stratify=[face.label for face in faces]
+        )
+    except ValueError as error:
+        raise DataError(
+            f"{len(faces)} images are too few to split {fraction:.0%} of every label off for valid. "
+            "Add images, or give a valid/ folder."
+        ) from error
+    return train, valid
+
+
+def _require_classes(train: Sequence[Face]) -> None:
+    labels = sorted({face.label for face in train})
+    if len(labels) < 2:
+        raise DataError(
+            f"Training needs images of at least two labels; found {len(train)} images of {labels or 'none'}."
+        )
+
+
+def _require_votes(faces: Sequence[Face], source: Path) -> None:
+    if any(face.votes is None for face in faces):
+        raise DataError(f"No FER+ votes beside {source}. Put ferplus.csv or fer2013new.csv there, or name the file.")

@@ -1,0 +1,61 @@
+"""What a caller can be told. Every message says what was found and how to mend it."""
+
+from __future__ import annotations
+
+
+class DeXpressionError(Exception):
+    """Whoever called can fix this; the message is fit to be shown as it is."""
+
+
+class SettingError(DeXpressionError):
+    """A DEXPRESSION_* variable has a value that cannot be used."""
+
+
+class DataError(DeXpressionError):
+    """The faces to train or to evaluate on cannot be used as they are."""
+
+
+class ArtifactError(DeXpressionError):
+    """What lies in model/ cannot be loaded."""
+
+
+class MissingArtifact(ArtifactError):
+    """A file of the exported learner, or its manifest, is not there or cannot be read."""
+
+
+class BrokenManifest(ArtifactError):
+    """The manifest is not one of ours, or does not fit the learner."""
+
+
+class DigestMismatch(ArtifactError):
+    """The exported file is not the one that the manifest describes."""
+
+
+class ForeignClass(ArtifactError):
+    """The exported file names something that a learner has no need of; nothing of it was run."""
+
+
+class IncompatibleVersion(ArtifactError):
+    """The learner was exported by another fastai."""
+
+
+class RequestError(DeXpressionError):
+    """A request that cannot be answered. `code` is stable; the message may be reworded."""
+
+    code, status = "bad_request", 400
+
+
+class MissingFile(RequestError):
+    code, status = "missing_file", 400
+
+
+class EmptyFile(RequestError):
+    code, status = "empty_file", 400
+
+
+class UnreadableImage(RequestError):
+    code, status = "undecodable_image", 422
+
+
+class TooManyPixels(RequestError):
+    code, status = "too_many_pixels", 422

@@ -1,0 +1,35 @@
+"""The emotions we know, and the names that data sets give them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+LabelSet = Literal["five", "seven"]
+
+FIVE = ("ANGRY", "DISGUST", "FEAR", "HAPPY", "NEUTRAL")  # what POST / answers
+SEVEN = (*FIVE, "SAD", "SURPRISE")  # all of FER2013
+LABEL_SETS: dict[LabelSet, tuple[str, ...]] = {"five": FIVE, "seven": SEVEN}
+
+FER2013_ORDER = ("ANGRY", "DISGUST", "FEAR", "HAPPY", "SAD", "SURPRISE", "NEUTRAL")  # the number in `emotion`, from 0
+
+_SYNONYMS = {
+    "ANGER": "ANGRY",
+    "DISGUSTED": "DISGUST",
+    "FEARFUL": "FEAR",
+    "HAPPINESS": "HAPPY",
+    "SADNESS": "SAD",
+    "SURPRISED": "SURPRISE",
+}
+
+
+def find_label(name: str) -> str | None:
+    """The label that `name` stands for, in any case (`Angry`, `anger`); None when nobody knows it."""
+    upper = name.strip().upper()
+    label = _SYNONYMS.get(upper, upper)
+    return label if label in SEVEN else None
+
+
+def label_set_of(labels: Sequence[str]) -> LabelSet | None:
+    """The set that holds exactly these labels, whatever their order."""
+    return next((name for name, members in LABEL_SETS.items() if set(members) == set(labels)), None)

@@ -1,0 +1,224 @@
+"""Labelled faces as people have them on disk: class folders or fer2013.csv, with or without FER+ votes.
+
+    happy/…                                 a folder a class (any case, any depth below)
+    train/happy/… valid/happy/… test/…      the same below one folder a split
+    fer2013.csv                             emotion, pixels, Usage
+    ferplus.csv, fer2013new.csv             FER+ votes for any of these, by the row in fer2013.csv
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from dexpression.errors import DataError, RequestError
+from dexpression.labels import FER2013_ORDER, find_label
+from dexpression.picture import frame_face, read_picture
+
+Split = Literal["train", "valid", "test"]
+
+SPLITS: dict[str, Split] = {
+    "train": "train",
+    "training": "train",
+    "valid": "valid",
+    "validation": "valid",
+    "val": "valid",
+    "publictest": "valid",
+    "test": "test",
+    "testing": "test",
+    "privatetest": "test",
+}
+PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"}
+VOTE_FILES = ("ferplus.csv", "fer2013new.csv")
+VOTE_COLUMNS = (
+    "neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF",
+)  # fmt: skip
+
+Votes = dict[str, int]
+
+
+@dataclass(frozen=True)
+class Face:
+    """One labelled face, decoded: grey, square, `size` x `size` pixels."""
+
+    name: str  # the file below the folder, or "row 12"
+    label: str
+    split: Split | None
+    image: Image.Image
+    path: Path | None = None  # None for a row of a CSV file
+    votes: Votes | None = None  # the number of people a FER+ column
+
+    @property
+    def row(self) -> int | None:
+        """The row in fer2013.csv, which the file names of its picture forms end with."""
+        digits = re.fullmatch(r"(?:fer|row )?(\d+)", Path(self.name).stem)
+        return int(digits[1]) if digits else None
+
+    def __fspath__(self) -> str:  # what fastai's ImageClassifierCleaner opens
+        if self.path is None:
+            raise DataError(f"{self.name} is a row of a CSV file and has no picture file.")
+        return str(self.path)
+
+
+@dataclass(frozen=True)
+class FaceSet:
+    """All faces of one source, and the names of the files that could not be read."""
+
+    name: str
+    faces: Sequence[Face]
+    unreadable: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if not self.faces:
+            skipped = f" ({len(self.unreadable)} files could not be read)" if self.unreadable else ""
+            raise DataError(
+                f"No faces in {self.name}{skipped}. Expected a folder a class (happy/, sad/, ...), such folders below "
+                "train/, valid/ or test/, or fer2013.csv."
+            )
+
+    def of_split(self, split: Split) -> FaceSet:
+        """The faces of one split only."""
+        return replace(self, faces=[face for face in self.faces if face.split == split])
+
+    def of_labels(self, labels: Iterable[str]) -> FaceSet:
+        """The faces that carry one of these labels."""
+        wanted = set(labels)
+        return replace(self, faces=[face for face in self.faces if face.label in wanted])
+
+    def splits(self) -> set[Split | None]:
+        return {face.split for face in self.faces}
+
+    def report(self) -> str:
+        """What was read and what was skipped, in a line or two."""
+        splits = Counter(face.split or "unsplit" for face in self.faces)
+        counts = ", ".join(f"{count} {split}" for split, count in splits.items())
+        lines = [f"{self.name}: {len(self.faces)} faces ({counts})"]
+        if self.unreadable:
+            more = f" and {len(self.unreadable) - 5} more" if len(self.unreadable) > 5 else ""
+            lines.append(f"{len(self.unreadable)} unreadable, skipped: {', '.join(self.unreadable[:5])}{more}")
+        return "\n".join(lines)
+
+
+def read_faces(source: Path, size: int, votes: Path | None = None) -> FaceSet:
+    """Read every face of a folder or a CSV file; FER+ votes that lie beside them, or in `votes`, come along.
+
+    Raises DataError for no images, a class nobody knows, or votes that do not fit.
+    """
+    if not source.exists():
+        raise DataError(f"{source} does not exist. Give a folder of class folders, or fer2013.csv.")
+    table = source if source.is_file() else source / "fer2013.csv"
+    found = read_table(table, size) if table.is_file() else read_folder(source, size)
+    votes = votes or next((table.parent / name for name in VOTE_FILES if (table.parent / name).is_file()), None)
+    return add_votes(found, votes) if votes else found
+
+
+def read_folder(folder: Path, size: int) -> FaceSet:
+    """Faces of class folders, with or without split folders above them."""
+    faces: list[Face] = []
+    unreadable: list[str] = []
+    for split, label, path in _labelled_files(folder):
+        name = path.relative_to(folder).as_posix()
+        try:
+            image = frame_face(read_picture(path), size)
+        except RequestError:
+            unreadable.append(name)
+        else:
+            faces.append(Face(name, label, split, image, path))
+    return FaceSet(folder.resolve().name, faces, unreadable)
+
+
+def _labelled_files(folder: Path) -> Iterator[tuple[Split | None, str, Path]]:
+    folders = [child for child in sorted(folder.iterdir()) if child.is_dir() and not child.name.startswith(".")]
+    split_folders = [child for child in folders if child.name.lower() in SPLITS]
+    class_folders: list[tuple[Split | None, Path]] = [(None, child) for child in folders]
+    if split_folders:
+        class_folders = [
+            (SPLITS[above.name.lower()], child)
+            for above in split_folders
+            for child in sorted(above.iterdir())
+            if child.is_dir()
+        ]
+    for split, child in class_folders:
+        label = find_label(child.name)
+        if label is None:
+            raise DataError(f"The folder {child.relative_to(folder)} is no label. Expected: {_known_labels()}.")
+        for path in sorted(child.rglob("*")):
+            if path.suffix.lower() in PICTURE_SUFFIXES:
+                yield split, label, path
+
+
+def read_table(table: Path, size: int) -> FaceSet:
+    """Faces of fer2013.csv: emotion (0-6), pixels (48 x 48 numbers), and Usage if it is there."""
+    faces: list[Face] = []
+    unreadable: list[str] = []
+    with table.open(newline="") as lines:
+        reader = csv.DictReader(lines)
+        columns = {(name or "").strip().lower(): name for name in reader.fieldnames or ()}
+        if not {"emotion", "pixels"} <= columns.keys():
+            raise DataError(f"{table.name} has the columns {list(columns)}. Expected emotion, pixels and Usage.")
+        for number, row in enumerate(reader):
+            label = _label_of_number(row[columns["emotion"]], number)
+            split = SPLITS.get((row.get(columns.get("usage", "")) or "").strip().lower())
+            try:
+                image = frame_face(_face_of_pixels(row[columns["pixels"]]), size)
+            except (ValueError, AttributeError):
+                unreadable.append(f"row {number}")
+            else:
+                faces.append(Face(f"row {number}", label, split, image))
+    return FaceSet(table.name, faces, unreadable)
+
+
+def _label_of_number(text: str, row: int) -> str:
+    if text not in map(str, range(len(FER2013_ORDER))):
+        raise DataError(f"Row {row} has the emotion {text!r}. Expected 0 to 6: {', '.join(FER2013_ORDER)}.")
+    return FER2013_ORDER[int(text)]
+
+
+def _face_of_pixels(text: str) -> Image.Image:
+    pixels = np.array(text.split(), dtype=np.uint8)
+    side = int(len(pixels) ** 0.5)
+    return Image.fromarray(pixels.reshape(side, side))  # ValueError when it is no square
+
+
+def add_votes(found: FaceSet, table: Path) -> FaceSet:
+    """The same faces with their FER+ votes; DataError unless every face has a row with votes."""
+    votes = read_votes(table)
+    missing = [face.name for face in found.faces if face.row not in votes]
+    if missing:
+        raise DataError(
+            f"The votes in {table.name} do not fit {found.name}: {len(missing)} of {len(found.faces)} faces have none, "
+            f"such as {missing[0]}. Expected a line for each face, found by its row in fer2013.csv (00012.png, row 12)."
+        )
+    return replace(found, faces=[replace(face, votes=votes[face.row]) for face in found.faces if face.row is not None])
+
+
+def read_votes(table: Path) -> dict[int, Votes]:
+    """Votes by the row in fer2013.csv, from ferplus.csv (`file`) or fer2013new.csv (one line a row, in order)."""
+    if not table.is_file():
+        raise DataError(f"The votes {table} do not exist. Give ferplus.csv or fer2013new.csv.")
+    with table.open(newline="") as lines:
+        reader = csv.DictReader(lines)
+        columns = reader.fieldnames or ()
+        if not set(VOTE_COLUMNS) <= set(columns):
+            raise DataError(f"{table.name} has the columns {list(columns)}. Expected {', '.join(VOTE_COLUMNS)}.")
+        try:
+            return {
+                int(Path(line["file"]).stem) if "file" in columns else number: {
+                    column: int(line[column]) for column in VOTE_COLUMNS
+                }
+                for number, line in enumerate(reader)
+            }
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{table.name} has a line that is no file and ten numbers of votes: {error}.") from error
+
+
+def _known_labels() -> str:
+    return ", ".join(label.lower() for label in FER2013_ORDER)
