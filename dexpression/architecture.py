@@ -105,7 +105,7 @@ class DeXpression(nn.Module):
         if image_size < 16:
             raise ValueError(f"The paper's four poolings need faces of 16x16 or larger; image_size is {image_size}.")
         side = image_size
-        for _ in range(4):  # stride 2 with padding halves and rounds up: once in the convolution, three times in poolings
+        for _ in range(4):  # one convolution and three poolings of stride 2: each halves and rounds up
             side = (side + 1) // 2
         stem = nn.Sequential(Convolution(1, 64, 7, stride=2), _halve(), nn.LocalResponseNorm(5))
         blocks = nn.Sequential(FeatEx(64), _halve(), FeatEx(272), _halve())
@@ -135,7 +135,5 @@ class DeXpression(nn.Module):
             block = FeatEx(channels, reduced=reduced, detail=detail, context=context, batch_norm=True)
             blocks.append(block)
             channels = block.out_channels
-        classifier = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.2), nn.Linear(channels, classes)
-        )
+        classifier = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.2), nn.Linear(channels, classes))
         return cls(stem, nn.Sequential(*blocks), classifier, smallest=8)

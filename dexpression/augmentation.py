@@ -38,7 +38,7 @@ class RandomShift:
         return matrix
 
 
-class ErasePatch(RandTransform):  # type: ignore[misc]
+class ErasePatch(RandTransform):
     """Put noise in place of one rectangle an image (Zhong et al. 2017): fastai erases the same one in a whole batch."""
 
     order = 100  # after normalisation, so that noise of mean 0 and deviation 1 looks like pixels

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections import Counter
 from collections.abc import Sequence
 from operator import attrgetter
@@ -26,30 +25,30 @@ from fastai.data.all import (
 )
 from fastai.data.transforms import Categorize
 from fastai.vision.core import PILImageBW
-from fasttransform import Transform
+from fasttransform import Pipeline, Transform
 from PIL import Image
 from sklearn.model_selection import train_test_split
 
 from dexpression.errors import DataError
 from dexpression.labels import LABEL_SETS, LabelSet, find_label
 from dexpression.picture import frame_face, read_picture, to_grey
-from dexpression.sources import Face, Split, read_faces
+from dexpression.sources import Face, Split, add_votes, find_votes, read_faces
 
 MEAN, STD = 0.5, 0.25  # of pixels in 0..1; FER2013's own are 0.507 and 0.255
 
 logger = logging.getLogger(__name__)
 
 
-class ReadFace(Transform):  # type: ignore[misc]
+class ReadFace(Transform):
     """A path, bytes, an array or a PIL picture -> an upright grey face of `size` x `size` pixels."""
 
-    input_types = (str, bytes, os.PathLike, np.ndarray, Image.Image)  # what `learner.predict` may be given
+    input_types = object  # fastai skips the transforms that a test item seems to have behind it; none has this one
 
     def __init__(self, size: int) -> None:
         super().__init__()
         self.size = size
 
-    def encodes(self, source):  # type: ignore[no-untyped-def]  # a hint would make fastai dispatch on it
+    def encodes(self, source: Any) -> Any:  # fastai dispatches on these hints, so they stay wide
         if isinstance(source, np.ndarray):
             source = Image.fromarray(source)
         picture = to_grey(source) if isinstance(source, Image.Image) else read_picture(source)
@@ -75,12 +74,15 @@ def face_dataloaders(
     zero where nobody chose one of `labels`. Raises DataError.
     """
     vocabulary = LABEL_SETS[labels]
-    found = read_faces(source, size, votes).of_labels(vocabulary)
+    found = read_faces(source, size).of_labels(vocabulary)
+    votes = votes or find_votes(source)
+    if votes:
+        found = add_votes(found, votes)
     logger.info(found.report())
     train, valid = split_faces(found.faces, valid_fraction, seed)
     logger.info("After repeats and non-faces were dropped: %d train, %d valid", len(train), len(valid))
     blocks: list[Any] = [TransformBlock(type_tfms=ReadFace(size), item_tfms=ToTensor), CategoryBlock(vocabulary)]
-    getters = [attrgetter("label")]
+    getters: list[Any] = [attrgetter("label")]
     if with_votes:
         _require_votes(train + valid, source)
         blocks.append(RegressionBlock(len(vocabulary)))
@@ -97,11 +99,24 @@ def face_dataloaders(
 
 
 def inference_dataloaders(labels: Sequence[str], size: int) -> DataLoaders:
-    """Empty DataLoaders whose transforms make any picture a batch: what an exported learner carries."""
+    """Empty DataLoaders whose transforms make any picture a batch: what an exported learner carries.
+
+    Made of classes alone, so that plain pickle can hold them: what fastai makes of a bare function needs cloudpickle,
+    which stores bytecode that only the same Python runs, and which no loader could tell from an attack.
+    """
     blank = Image.new("L", (size, size))  # fastai sets its transforms up on an item
-    datasets = Datasets([blank], tfms=[[ReadFace(size)], [_first_label(labels), Categorize(list(labels))]])
-    full = datasets.dataloaders(bs=1, after_item=[ToTensor()], after_batch=_batch_transforms(), num_workers=0)
-    return full.new_empty()
+    datasets = Datasets([blank], tfms=[[ReadFace(size)], [_AnyLabel(labels), Categorize(list(labels))]])
+    full = datasets.dataloaders(
+        bs=1, after_item=[ToTensor()], before_batch=Pipeline([]), after_batch=_batch_transforms(), num_workers=0
+    )
+    empty = full.new_empty()
+    for loader in empty.loaders:
+        pipelines = [loader.after_item, loader.after_batch, *(part.tfms for part in loader.dataset.tls)]
+        for transform in (transform for pipeline in pipelines for transform in pipeline.fs):
+            vars(transform).pop("__signature__", None)
+        for part in (loader.dataset, *loader.dataset.tls):
+            vars(part).pop("dataloaders", None)  # a bound method with a signature, for interactive help alone
+    return empty
 
 
 def split_faces(faces: Sequence[Face], valid_fraction: float, seed: int) -> tuple[list[Face], list[Face]]:
@@ -147,11 +162,16 @@ class _VoteShares:
         return [counts.get(label, 0) / max(total, 1) for label in self.vocabulary]
 
 
-class _first_label:
+class _AnyLabel(Transform):
+    """The label of a picture that has none: fastai's datasets want one to set up on."""
+
+    input_types = object
+
     def __init__(self, labels: Sequence[str]) -> None:
+        super().__init__()
         self.label = labels[0]
 
-    def __call__(self, _: Any) -> str:
+    def encodes(self, source: Any) -> Any:
         return self.label
 
 

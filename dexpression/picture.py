@@ -1,4 +1,4 @@
-"""From bytes to an upright grey picture, or a reason why not; and from a picture to the square that the network sees."""
+"""Bytes -> upright grey picture, or a reason why not; picture -> the square that the network sees."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ def read_picture(source: Source, max_pixels: int = MAX_PIXELS) -> Image.Image:
                 image.load()
                 return to_grey(ImageOps.exif_transpose(image))
     except (TooManyPixels, Image.DecompressionBombError) as error:
-        raise TooManyPixels(f"The picture has more than {max_pixels} pixels. Scale it down and send it again.") from error
+        raise TooManyPixels(
+            f"The picture has more than {max_pixels} pixels. Scale it down and send it again."
+        ) from error
     except Exception as error:  # decoders raise nearly anything (OSError, SyntaxError, struct.error) on broken bytes
         raise UnreadableImage(f"This is no picture that can be decoded. Send {', '.join(FORMATS)}.") from error
 

@@ -1,9 +1,9 @@
 """Labelled faces as people have them on disk: class folders or fer2013.csv, with or without FER+ votes.
 
-    happy/…                                 a folder a class (any case, any depth below)
-    train/happy/… valid/happy/… test/…      the same below one folder a split
-    fer2013.csv                             emotion, pixels, Usage
-    ferplus.csv, fer2013new.csv             FER+ votes for any of these, by the row in fer2013.csv
+happy/…                                 a folder a class (any case, any depth below)
+train/happy/… valid/happy/… test/…      the same below one folder a split
+fer2013.csv                             emotion, pixels, Usage
+ferplus.csv, fer2013new.csv             FER+ votes for any of these, by the row in fer2013.csv
 """
 
 from __future__ import annotations
@@ -107,17 +107,22 @@ class FaceSet:
         return "\n".join(lines)
 
 
-def read_faces(source: Path, size: int, votes: Path | None = None) -> FaceSet:
-    """Read every face of a folder or a CSV file; FER+ votes that lie beside them, or in `votes`, come along.
-
-    Raises DataError for no images, a class nobody knows, or votes that do not fit.
-    """
+def read_faces(source: Path, size: int) -> FaceSet:
+    """Read every face of a folder, or of a CSV file; raises DataError for no images or a class nobody knows."""
     if not source.exists():
         raise DataError(f"{source} does not exist. Give a folder of class folders, or fer2013.csv.")
-    table = source if source.is_file() else source / "fer2013.csv"
-    found = read_table(table, size) if table.is_file() else read_folder(source, size)
-    votes = votes or next((table.parent / name for name in VOTE_FILES if (table.parent / name).is_file()), None)
-    return add_votes(found, votes) if votes else found
+    table = _table_of(source)
+    return read_table(table, size) if table.is_file() else read_folder(source, size)
+
+
+def find_votes(source: Path) -> Path | None:
+    """The FER+ votes that lie beside the faces of `source`."""
+    beside = (_table_of(source).parent / name for name in VOTE_FILES)
+    return next((path for path in beside if path.is_file()), None)
+
+
+def _table_of(source: Path) -> Path:
+    return source if source.is_file() else source / "fer2013.csv"
 
 
 def read_folder(folder: Path, size: int) -> FaceSet:

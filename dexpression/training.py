@@ -6,27 +6,27 @@ import dataclasses
 import hashlib
 import json
 import logging
-import random
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+import fastai.callback.progress  # noqa: F401  # progress bars, and Learner.no_bar
 import torch
-from fastai.callback.core import Callback, CancelEpochException
-from fastai.callback.fp16 import AMPMode, MixedPrecision
 from fastai.callback.schedule import fit_one_cycle  # noqa: F401  # fastai patches it into Learner
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
 from fastai.torch_core import set_seed
-from torch import Tensor, nn
-from torch.amp import autocast
-from torch.nn import functional
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import Tensor
 
 from dexpression.architecture import DeXpression
+from dexpression.artifact import Manifest, export_learner
 from dexpression.augmentation import augmentations
-from dexpression.data import face_dataloaders, fingerprint
-from dexpression.labels import LabelSet
+from dexpression.callbacks import Bfloat16, Checkpoint, SeedEpochs, WeightAverage, is_faster_in_bfloat16
+from dexpression.data import face_dataloaders, fingerprint, images_per_label
+from dexpression.evaluation import Evaluation, score
+from dexpression.labels import LABEL_SETS, LabelSet
+from dexpression.loss import EmotionLoss
+from dexpression.prediction import Prediction
 
 Network = Literal["compact", "paper"]
 Precision = Literal["auto", "bfloat16", "float32"]
@@ -84,6 +84,7 @@ def create_learner(dataloaders: DataLoaders, recipe: Recipe) -> Learner:
         metrics=accuracy,
         wd=recipe.weight_decay,
         cbs=_precision_callbacks(recipe.precision, dataloaders.device),
+        path=Path(),
     )
 
 
@@ -101,160 +102,43 @@ def fit(learner: Learner, recipe: Recipe, runs: Path) -> Path:
     return folder
 
 
+def export_run(learner: Learner, recipe: Recipe, data_name: str, output: Path) -> Manifest:
+    """Score a trained learner on its valid split and write it, with what is known of it, into `output`."""
+    facts = {
+        "network": {"name": recipe.network, "weights": sum(weight.numel() for weight in learner.model.parameters())},
+        "recipe": dataclasses.asdict(recipe),
+        "data": {"name": data_name, "images": images_per_label(learner.dls)},
+        "results": {"split": "valid"} | {name: result.to_dict() for name, result in evaluate_learner(learner).items()},
+    }
+    manifest = export_learner(learner, output, recipe.image_size, facts)
+    logger.info("Exported to %s; a server that starts now answers with it", output)
+    return manifest
+
+
+def train(source: Path, recipe: Recipe, output: Path, runs: Path, votes: Path | None = None) -> Manifest:
+    """The whole road: faces -> DataLoaders -> Learner -> trained -> exported file and manifest in `output`."""
+    learner = create_learner(recipe_dataloaders(source, recipe, votes), recipe)
+    fit(learner, recipe, runs)
+    return export_run(learner, recipe, source.name, output)
+
+
+def evaluate_learner(learner: Learner) -> dict[str, Evaluation]:
+    """Scores on the valid split: over all labels and, for a learner of seven, over the five of the contract."""
+    labels = list(learner.dls.vocab)
+    with learner.no_bar():
+        probabilities = learner.get_preds()[0]
+    predictions = [Prediction(dict(zip(labels, row, strict=True))) for row in probabilities.tolist()]
+    truth = [face.label for face in learner.dls.valid_ds.items]
+    return {
+        name: score(truth, predictions, members) for name, members in LABEL_SETS.items() if set(members) <= set(labels)
+    }
+
+
 def accuracy(logits: Tensor, labels: Tensor, *_votes: Tensor) -> Tensor:
     """Share of right answers, 0..1."""
     return (logits.argmax(dim=1) == labels).float().mean()
 
 
-class EmotionLoss(nn.Module):
-    """Smoothed cross-entropy on the label, mixed with cross-entropy on the share of votes where there are any."""
-
-    def __init__(self, label_smoothing: float = 0.0, votes: float = 0.0, reduction: str = "mean") -> None:
-        super().__init__()
-        self.label_smoothing = label_smoothing
-        self.votes = votes
-        self.reduction = reduction  # fastai sets it to "none" to find the worst mistakes
-
-    def forward(self, logits: Tensor, labels: Tensor, shares: Tensor | None = None) -> Tensor:
-        target = functional.one_hot(labels, logits.shape[1]).to(logits.dtype)
-        if shares is not None:
-            voted = shares.sum(dim=1, keepdim=True) > 0
-            target = torch.where(voted, torch.lerp(target, shares.to(target), self.votes), target)
-        return functional.cross_entropy(
-            logits, target, label_smoothing=self.label_smoothing, reduction=self.reduction
-        )
-
-    def activation(self, logits: Tensor) -> Tensor:
-        return logits.softmax(dim=-1)
-
-    def decodes(self, logits: Tensor) -> Tensor:
-        return logits.argmax(dim=-1)
-
-
-class SeedEpochs(Callback):  # type: ignore[misc]
-    """Make an epoch's randomness depend on the seed and its number alone: a run gone on with equals one never stopped."""
-
-    order = -90
-
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-
-    def before_epoch(self) -> None:
-        seed = self.seed + 1_000 * self.epoch
-        set_seed(seed)
-        self.learn.dls.train.rng = random.Random(seed)
-
-
-class WeightAverage(Callback):  # type: ignore[misc]
-    """Validate, and end, with the exponential moving average of the weights."""
-
-    order = -80  # before fastai puts the model into evaluation mode
-
-    def __init__(self, decay: float) -> None:
-        self.decay = decay
-
-    def before_fit(self) -> None:
-        self.network = self.learn.model
-        self.average = AveragedModel(
-            self.network, multi_avg_fn=get_ema_multi_avg_fn(self.decay), use_buffers=True
-        )
-
-    def after_step(self) -> None:
-        self.average.update_parameters(self.network)
-
-    def before_validate(self) -> None:
-        self.learn.model = self.average.module
-
-    def after_validate(self) -> None:
-        self.learn.model = self.network
-
-    def after_fit(self) -> None:
-        self.learn.model = self.average.module
-
-
-class Checkpoint(Callback):  # type: ignore[misc]
-    """Save the run after every epoch, and take it up where it was saved; finished epochs are shown, not repeated."""
-
-    order = 70  # after the recorder, whose table finished epochs are put back into
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-
-    def before_fit(self) -> None:
-        self.finished: list[list[float]] = []
-        if not self.file.exists():
-            return
-        state = torch.load(self.file, map_location=self.learn.dls.device, weights_only=True)
-        self.learn.weight_average.network.load_state_dict(state["network"])
-        self.learn.weight_average.average.load_state_dict(state["average"])
-        optimizer = self.learn.opt
-        optimizer.load_state_dict({"state": state["optimizer"], "hypers": optimizer.hypers})
-        self.finished, self.curves, self.smooth_loss = state["epochs"], state["curves"], state["smooth_loss"]
-
-    def before_epoch(self) -> None:
-        if self.epoch < len(self.finished):
-            self.learn.recorder.log += self.finished[self.epoch]
-            raise CancelEpochException
-
-    def before_train(self) -> None:
-        if self.epoch == len(self.finished):
-            self._restore_curves()
-
-    def after_fit(self) -> None:
-        if self.n_epoch == len(self.finished):
-            self._restore_curves()
-
-    def after_epoch(self) -> None:
-        if self.epoch < len(self.finished):
-            return
-        recorder = self.learn.recorder
-        partial = self.file.with_suffix(".partial")  # a run stopped while saving keeps its last checkpoint
-        torch.save(
-            {
-                "network": self.learn.weight_average.network.state_dict(),
-                "average": self.learn.weight_average.average.state_dict(),
-                "optimizer": list(self.learn.opt.state_dict()["state"]),  # the schedule sets the rest
-                "epochs": [[float(value) for value in row] for row in recorder.values],
-                "curves": {
-                    "losses": torch.tensor(recorder.losses),
-                    "lrs": torch.tensor(recorder.lrs),
-                    "iters": torch.tensor(recorder.iters),
-                },
-                "smooth_loss": {"count": recorder.smooth_loss.count, "val": recorder.smooth_loss.val},
-            },
-            partial,
-        )
-        partial.replace(self.file)
-
-    def _restore_curves(self) -> None:
-        if self.finished:
-            for name, values in self.curves.items():
-                setattr(self.learn.recorder, name, list(values))
-            vars(self.learn.recorder.smooth_loss).update(self.smooth_loss)
-
-
-class Bfloat16(MixedPrecision):  # type: ignore[misc]
-    """fastai's mixed precision on whatever device the data is on; its own is for CUDA alone."""
-
-    def __init__(self, device_type: str) -> None:
-        super().__init__(amp_mode=AMPMode.BF16)
-        self.device_type = device_type
-
-    def before_fit(self) -> None:
-        super().before_fit()
-        self.autocast = autocast(self.device_type, dtype=torch.bfloat16)
-
-
-def _precision_callbacks(precision: Precision, device: torch.device) -> list[Any]:
-    wanted = _is_faster_in_bfloat16(device) if precision == "auto" else precision == "bfloat16"
+def _precision_callbacks(precision: Precision, device: torch.device) -> list[Bfloat16]:
+    wanted = is_faster_in_bfloat16(device) if precision == "auto" else precision == "bfloat16"
     return [Bfloat16(device.type)] if wanted else []
-
-
-def _is_faster_in_bfloat16(device: torch.device) -> bool:
-    """True for GPUs that have it, and for CPUs that multiply in it (AMX).
-
-    AVX512-BF16 without AMX stays in float32: there a step of the compact network took 1.07 to 1.25 times as long.
-    """
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    return device.type == "cpu" and torch.cpu._is_amx_tile_supported()

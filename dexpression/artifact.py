@@ -1,0 +1,239 @@
+"""What lies in model/: the exported learner and its manifest; how they are written, and how they are loaded safely."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import hashlib
+import io
+import json
+import pickle
+import platform
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, BinaryIO
+
+import torch
+from fastai.callback.core import TrainEvalCallback
+from fastai.learner import CastToTensor, Learner, load_learner
+from fastcore.foundation import noop
+
+from dexpression.data import MEAN, STD, inference_dataloaders
+from dexpression.errors import BrokenManifest, DigestMismatch, ForeignClass, IncompatibleVersion, MissingArtifact
+from dexpression.loss import EmotionLoss
+
+LEARNER_FILE = "dexpression.pkl"
+MANIFEST_SUFFIX = ".json"
+
+# Every class and function that an exported learner is made of. Calling any of them with any arguments has no effect
+# beyond the object that it makes; that is what a name has to fulfil to stand here.
+LEARNER_CLASSES = {
+    "builtins": {"object", "slice", "str", "tuple"},
+    "collections": {"OrderedDict"},
+    "dexpression.architecture": {"Convolution", "DeXpression", "FeatEx"},
+    "dexpression.data": {"ReadFace", "_AnyLabel"},
+    "dexpression.loss": {"EmotionLoss"},
+    "fastai.callback.core": {"TrainEvalCallback"},
+    "fastai.data.core": {"DataLoaders", "Datasets", "TfmdDL", "TfmdLists"},
+    "fastai.data.load": {"_FakeLoader", "_wif"},
+    "fastai.data.transforms": {"Categorize", "CategoryMap", "IntToFloatTensor", "Normalize", "ToTensor"},
+    "fastai.learner": {"CastToTensor", "Learner"},
+    "fastai.optimizer": {"Adam"},
+    "fastai.torch_core": {"TensorCategory", "TensorImageBW", "trainable_params"},
+    "fastai.vision.core": {"PILImageBW"},
+    "fastcore.foundation": {"L"},
+    "fastcore.imports": {"noop"},
+    "fasttransform.transform": {"Pipeline"},
+    "random": {"Random"},
+    "torch": {"device"},
+    "torch._utils": {"_rebuild_parameter", "_rebuild_tensor_v2"},
+    "torch.nn.modules.activation": {"ReLU"},
+    "torch.nn.modules.batchnorm": {"BatchNorm2d"},
+    "torch.nn.modules.container": {"Sequential"},
+    "torch.nn.modules.conv": {"Conv2d"},
+    "torch.nn.modules.dropout": {"Dropout"},
+    "torch.nn.modules.flatten": {"Flatten"},
+    "torch.nn.modules.linear": {"Linear"},
+    "torch.nn.modules.normalization": {"LocalResponseNorm"},
+    "torch.nn.modules.pooling": {"AdaptiveAvgPool2d", "MaxPool2d"},
+}
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The facts about an exported learner, as they stand in its JSON file."""
+
+    labels: list[str]
+    image_size: int  # pixels a side
+    sha256: str
+    normalisation: dict[str, float]  # of pixels in 0..1
+    versions: dict[str, str]
+    created: str  # ISO 8601, UTC
+    network: dict[str, Any] = field(default_factory=dict)
+    recipe: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    results: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> Manifest:
+        """Raises MissingArtifact or BrokenManifest."""
+        try:
+            facts = json.loads(_read(path))
+            manifest = cls(**facts)
+        except (ValueError, TypeError) as error:
+            raise BrokenManifest(f"{path.name} is no manifest of ours ({error}). Export the learner again.") from error
+        manifest._check(path)
+        return manifest
+
+    def _check(self, path: Path) -> None:
+        fits = (
+            isinstance(self.labels, list)
+            and len(self.labels) >= 2
+            and all(isinstance(label, str) for label in self.labels)
+            and isinstance(self.image_size, int)
+            and isinstance(self.sha256, str)
+            and isinstance(self.versions, dict)
+        )
+        if not fits:
+            raise BrokenManifest(f"{path.name} lacks its labels, image size, digest or versions. Export again.")
+
+
+def manifest_path(learner_path: Path) -> Path:
+    """dexpression.pkl -> dexpression.json beside it."""
+    return learner_path.with_suffix(MANIFEST_SUFFIX)
+
+
+def export_learner(learner: Learner, directory: Path, image_size: int, facts: Mapping[str, Any]) -> Manifest:
+    """Write dexpression.pkl and its manifest into `directory`; `facts` are its network, recipe, data and results.
+
+    What is written holds the weights and the road from a picture to a label: no image, path or training state.
+    """
+    labels = list(learner.dls.vocab)
+    content = _pickled(_lean(learner, labels, image_size))
+    manifest = Manifest(
+        labels=labels,
+        image_size=image_size,
+        sha256=hashlib.sha256(content).hexdigest(),
+        normalisation={"mean": MEAN, "std": STD},
+        versions=_versions(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        **facts,
+    )
+    directory.mkdir(parents=True, exist_ok=True)
+    learner_path = directory / LEARNER_FILE
+    _replace(learner_path, content)
+    _replace(manifest_path(learner_path), (json.dumps(dataclasses.asdict(manifest), indent=2) + "\n").encode())
+    return manifest
+
+
+def load_exported(learner_path: Path) -> tuple[Learner, Manifest]:
+    """The learner, on the CPU, after its digest, its fastai and every class that it names were checked.
+
+    Raises MissingArtifact, BrokenManifest, DigestMismatch, IncompatibleVersion or ForeignClass.
+    """
+    manifest = Manifest.read(manifest_path(learner_path))
+    content = _read(learner_path)
+    if hashlib.sha256(content).hexdigest() != manifest.sha256:
+        raise DigestMismatch(
+            f"{learner_path.name} is not the file that {manifest_path(learner_path).name} describes (SHA-256 differs). "
+            "Copy both files again from one export."
+        )
+    _check_fastai(manifest)
+    learner = _unpickled(content, learner_path.name, manifest)
+    if list(learner.dls.vocab) != manifest.labels:
+        raise BrokenManifest(f"{learner_path.name} has the labels {list(learner.dls.vocab)}, not the manifest's.")
+    return learner, manifest
+
+
+class _LearnerUnpickler(pickle.Unpickler):
+    """Refuses, before it is imported, whatever a learner is not made of: a pickle calls what it names."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if name not in LEARNER_CLASSES.get(module, ()):
+            raise ForeignClass(f"The exported file names {module}.{name}, which no learner of ours needs.")
+        return super().find_class(module, name)
+
+
+def _load_checked(file: BinaryIO, **options: Any) -> Any:
+    return _LearnerUnpickler(file, **options).load()
+
+
+_checked_pickle = SimpleNamespace(Unpickler=_LearnerUnpickler, load=_load_checked, __name__="checked_pickle")
+
+
+def _unpickled(content: bytes, name: str, manifest: Manifest) -> Learner:
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "load_learner")  # it warns of plain pickle, which this is not
+            learner = load_learner(io.BytesIO(content), cpu=True, pickle_module=_checked_pickle)
+    except ForeignClass as error:
+        raise ForeignClass(f"{error} Nothing of {name} was run. Load only what this project exported.") from None
+    except Exception as error:  # whatever a foreign or truncated archive makes torch raise
+        raise IncompatibleVersion(
+            f"{name} cannot be loaded ({type(error).__name__}). It was exported with {_spell(manifest.versions)}; "
+            f"this is {_spell(_versions())}. Install those versions, or train and export again."
+        ) from error
+    if not isinstance(learner, Learner):
+        raise ForeignClass(f"{name} holds a {type(learner).__name__}, not a learner. Export the learner again.")
+    return learner
+
+
+def _check_fastai(manifest: Manifest) -> None:
+    theirs, ours = manifest.versions.get("fastai", "unknown"), version("fastai")
+    if theirs.split(".")[:2] != ours.split(".")[:2]:
+        raise IncompatibleVersion(
+            f"The learner was exported with fastai {theirs}; this is fastai {ours}. "
+            f"Install fastai {theirs}, or train and export again."
+        )
+
+
+def _lean(learner: Learner, labels: list[str], image_size: int) -> Learner:
+    network = copy.deepcopy(learner.model).cpu().to(memory_format=torch.contiguous_format).eval()
+    lean = Learner(
+        inference_dataloaders(labels, image_size).cpu(),
+        network.requires_grad_(True),
+        loss_func=EmotionLoss(),
+        cbs=[TrainEvalCallback(), CastToTensor()],
+        default_cbs=False,
+    )
+    lean.logger = noop
+    # A pickled Path loads on the operating system alone that wrote it.
+    lean.path = lean.model_dir = lean.dls.path = "."
+    return lean
+
+
+def _pickled(learner: Learner) -> bytes:
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # fastai does the same: torch warns of classes whose source it cannot find
+        torch.save(learner, buffer, pickle_module=pickle, pickle_protocol=4)
+    return buffer.getvalue()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise MissingArtifact(
+            f"Cannot read {path} ({error.strerror}). Put an exported model there, or train one: "
+            f"python -m dexpression train FOLDER --output {path.parent}"
+        ) from error
+
+
+def _replace(path: Path, content: bytes) -> None:
+    partial = path.with_name(path.name + ".partial")  # a server that reads meanwhile sees the old file or the new one
+    partial.write_bytes(content)
+    partial.replace(path)
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version()} | {name: version(name) for name in ("torch", "fastai")}
+
+
+def _spell(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in versions.items())

@@ -1,0 +1,114 @@
+"""How well a model does on labelled faces: accuracy, recall, confusion, calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import confusion_matrix
+
+from dexpression.errors import DataError
+from dexpression.labels import LABEL_SETS, LabelSet
+from dexpression.prediction import Prediction, Predictor
+from dexpression.sources import Face, FaceSet, Split, read_faces
+
+BATCH = 256
+CALIBRATION_BINS = 15
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores 0..1 over `n` faces. `confusion` counts faces: a row a true label, a column an answer, as in `labels`."""
+
+    n: int
+    accuracy: float
+    balanced_accuracy: float  # mean recall over the labels that occur
+    recall: dict[str, float | None]  # None for a label that does not occur
+    confusion: list[list[int]]
+    ece: float  # expected calibration error over 15 bins of equal width
+    labels: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def table(self) -> str:
+        """For people, in plain text."""
+        width = max(map(len, self.labels))
+        lines = [
+            f"n                 {self.n}",
+            f"accuracy          {self.accuracy:.4f}",
+            f"balanced accuracy {self.balanced_accuracy:.4f}",
+            f"calibration error {self.ece:.4f}",
+            "",
+            f"{'':{width}}  recall  answered " + " ".join(f"{label[:8]:>8}" for label in self.labels),
+        ]
+        for label, row in zip(self.labels, self.confusion, strict=True):
+            recall = self.recall[label]
+            shown = "     -" if recall is None else f"{recall:6.3f}"
+            lines.append(f"{label:{width}}  {shown}           " + " ".join(f"{count:8}" for count in row))
+        return "\n".join(lines)
+
+
+def evaluate(
+    predictor: Predictor, source: Path, labels: LabelSet | None = None, split: Split | None = None
+) -> Evaluation:
+    """Score a folder of class folders or fer2013.csv; raises DataError.
+
+    Without `labels`: all that the model knows. Where the source has splits and none is named: its valid split.
+    """
+    vocabulary = LABEL_SETS[labels] if labels else predictor.labels
+    faces = _chosen_split(read_faces(source, predictor.image_size), split).of_labels(vocabulary).faces
+    return score([face.label for face in faces], list(_predictions(predictor, faces)), vocabulary)
+
+
+def score(truth: Sequence[str], predictions: Sequence[Prediction], labels: Sequence[str]) -> Evaluation:
+    """Compare predictions with true labels, one each, as if `labels` were all: faces of others are left out."""
+    kept = [(true, given.among(labels)) for true, given in zip(truth, predictions, strict=True) if true in labels]
+    truth, predictions = [true for true, _ in kept], [given for _, given in kept]
+    answers = [prediction.emotion for prediction in predictions]
+    confusion = confusion_matrix(truth, answers, labels=list(labels))
+    occurring = confusion.sum(axis=1)
+    recall = {
+        label: float(confusion[index, index] / occurring[index]) if occurring[index] else None
+        for index, label in enumerate(labels)
+    }
+    right = np.array([answer == true for answer, true in zip(answers, truth, strict=True)])
+    confidence = np.array([prediction.confidence for prediction in predictions])
+    return Evaluation(
+        n=len(truth),
+        accuracy=float(right.mean()),
+        balanced_accuracy=float(np.mean([value for value in recall.values() if value is not None])),
+        recall=recall,
+        confusion=confusion.tolist(),
+        ece=calibration_error(confidence, right),
+        labels=list(labels),
+    )
+
+
+def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
+    """Mean gap between confidence and accuracy over bins of equal width, weighted by their size (Guo et al. 2017)."""
+    bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    gaps = [
+        abs(confidence[bins == number].mean() - right[bins == number].mean()) * (bins == number).mean()
+        for number in np.unique(bins)
+    ]
+    return float(sum(gaps))
+
+
+def _chosen_split(found: FaceSet, split: Split | None) -> FaceSet:
+    splits = found.splits()
+    if split is None and splits == {None}:
+        return found
+    chosen = split or "valid"
+    if chosen not in splits:
+        there = ", ".join(sorted(str(name) for name in splits if name)) or "no splits"
+        raise DataError(f"{found.name} has no {chosen} split; it has {there}. Name one with --split, or its folder.")
+    return found.of_split(chosen)
+
+
+def _predictions(predictor: Predictor, faces: Sequence[Face]) -> Iterator[Prediction]:
+    for start in range(0, len(faces), BATCH):
+        yield from predictor.predict([face.image for face in faces[start : start + BATCH]])

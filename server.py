@@ -1,0 +1,6 @@
+"""Settings -> predictor -> app -> port 9874. Every knob is a DEXPRESSION_* variable; see dexpression/settings.py."""
+
+from dexpression.__main__ import main
+
+if __name__ == "__main__":
+    main(["serve"])
