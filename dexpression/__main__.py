@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -23,6 +24,8 @@ from dexpression.sources import Split
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; what the caller can mend ends it with one line on standard error and status 1."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # of what fastai imports; nobody who types a command can mend it
     options = _parser().parse_args(arguments)
     try:
         options.command(options)

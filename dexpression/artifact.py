@@ -20,11 +20,18 @@ from typing import Any, BinaryIO
 
 import torch
 from fastai.callback.core import TrainEvalCallback
-from fastai.learner import CastToTensor, Learner, load_learner
+from fastai.learner import CastToTensor, Learner
 from fastcore.foundation import noop
 
 from dexpression.data import MEAN, STD, inference_dataloaders
-from dexpression.errors import BrokenManifest, DigestMismatch, ForeignClass, IncompatibleVersion, MissingArtifact
+from dexpression.errors import (
+    BrokenLearner,
+    BrokenManifest,
+    DigestMismatch,
+    ForeignClass,
+    IncompatibleVersion,
+    MissingArtifact,
+)
 from dexpression.loss import EmotionLoss
 
 LEARNER_FILE = "dexpression.pkl"
@@ -134,7 +141,7 @@ def export_learner(learner: Learner, directory: Path, image_size: int, facts: Ma
 def load_exported(learner_path: Path) -> tuple[Learner, Manifest]:
     """The learner, on the CPU, after its digest, its fastai and every class that it names were checked.
 
-    Raises MissingArtifact, BrokenManifest, DigestMismatch, IncompatibleVersion or ForeignClass.
+    Raises MissingArtifact, BrokenManifest, DigestMismatch, IncompatibleVersion, ForeignClass or BrokenLearner.
     """
     manifest = Manifest.read(manifest_path(learner_path))
     content = _read(learner_path)
@@ -145,8 +152,11 @@ def load_exported(learner_path: Path) -> tuple[Learner, Manifest]:
         )
     _check_fastai(manifest)
     learner = _unpickled(content, learner_path.name, manifest)
-    if list(learner.dls.vocab) != manifest.labels:
-        raise BrokenManifest(f"{learner_path.name} has the labels {list(learner.dls.vocab)}, not the manifest's.")
+    made_for = {"labels": list(learner.dls.vocab), "image_size": learner.dls.valid_ds.tls[0].tfms.read_face.size}
+    if made_for != {"labels": manifest.labels, "image_size": manifest.image_size}:
+        raise BrokenManifest(
+            f"{learner_path.name} was made for {made_for}, not for what its manifest says. Export again."
+        )
     return learner, manifest
 
 
@@ -168,18 +178,21 @@ _checked_pickle = SimpleNamespace(Unpickler=_LearnerUnpickler, load=_load_checke
 
 def _unpickled(content: bytes, name: str, manifest: Manifest) -> Learner:
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "load_learner")  # it warns of plain pickle, which this is not
-            learner = load_learner(io.BytesIO(content), cpu=True, pickle_module=_checked_pickle)
+        learner = torch.load(io.BytesIO(content), map_location="cpu", pickle_module=_checked_pickle, weights_only=False)
     except ForeignClass as error:
         raise ForeignClass(f"{error} Nothing of {name} was run. Load only what this project exported.") from None
-    except Exception as error:  # whatever a foreign or truncated archive makes torch raise
-        raise IncompatibleVersion(
-            f"{name} cannot be loaded ({type(error).__name__}). It was exported with {_spell(manifest.versions)}; "
-            f"this is {_spell(_versions())}. Install those versions, or train and export again."
+    except Exception as error:  # whatever a damaged archive, or one of other versions, makes torch raise
+        theirs, ours = _spell(manifest.versions), _spell(_versions())
+        way_out = (
+            "It is damaged: export"
+            if theirs == ours
+            else f"It is of {theirs}, this is {ours}: install those, or export"
+        )
+        raise BrokenLearner(
+            f"{name} cannot be loaded ({type(error).__name__}). {way_out} the learner again."
         ) from error
     if not isinstance(learner, Learner):
-        raise ForeignClass(f"{name} holds a {type(learner).__name__}, not a learner. Export the learner again.")
+        raise BrokenLearner(f"{name} holds a {type(learner).__name__}, not a learner. Export the learner again.")
     return learner
 
 

@@ -21,7 +21,7 @@ def augmentations(max_shift: float = 0.1, max_rotate: float = 12.0, max_zoom: fl
         p_lighting=0.5,
         pad_mode=PadMode.Zeros,
     )
-    shift = AffineCoordTfm(aff_fs=RandomShift(max_shift), pad_mode=PadMode.Zeros)
+    shift = AffineCoordTfm(aff_fs=RandomShift(max_shift), pad_mode=PadMode.Zeros, align_corners=False)
     return [*flip_turn_zoom_light, shift, ErasePatch()]
 
 

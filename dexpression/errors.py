@@ -27,6 +27,10 @@ class BrokenManifest(ArtifactError):
     """The manifest is not one of ours, or does not fit the learner."""
 
 
+class BrokenLearner(ArtifactError):
+    """The exported file is damaged, or holds something else."""
+
+
 class DigestMismatch(ArtifactError):
     """The exported file is not the one that the manifest describes."""
 
@@ -59,3 +63,7 @@ class UnreadableImage(RequestError):
 
 class TooManyPixels(RequestError):
     code, status = "too_many_pixels", 422
+
+
+class NotReady(RequestError):
+    code, status = "not_ready", 503

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,13 +32,12 @@ class Prediction:
         """The probability of `emotion`, 0..1."""
         return self.probabilities[self.emotion]
 
-    def among(self, labels: Iterable[str]) -> Prediction:
+    def among(self, labels: Sequence[str]) -> Prediction:
         """The same prediction, were these the only labels; DeXpressionError where the model lacks one of them."""
         missing = [label for label in labels if label not in self.probabilities]
         if missing:
-            raise DeXpressionError(
-                f"The model knows no {', '.join(missing)}; it knows {', '.join(self.probabilities)}."
-            )
+            known = ", ".join(self.probabilities)
+            raise DeXpressionError(f"The model knows no {', '.join(missing)}. Choose among {known}.")
         chosen = {label: self.probabilities[label] for label in labels}
         total = sum(chosen.values())
         return Prediction({label: value / total for label, value in chosen.items()})

@@ -26,7 +26,7 @@ def serve(environ: Mapping[str, str]) -> None:
     """Answer until SIGINT or SIGTERM; raises DeXpressionError when the start cannot work."""
     settings = Settings.from_env(environ)
     app = create_app(Predictor.load(settings.model_path), settings)
-    server = _listen(app, settings)
+    server = listen(app, settings)
     signal.signal(signal.SIGTERM, _stop)
     logger.info("DeXpression answers on http://%s:%d (Ctrl-C stops it)", settings.host, settings.port)
     server.run()  # returns on SystemExit and KeyboardInterrupt, once the requests in hand are answered
@@ -51,7 +51,8 @@ class ProblemChannel(HTTPChannel):
     error_task_class = ProblemTask
 
 
-def _listen(app: Flask, settings: Settings) -> waitress.server.BaseWSGIServer:
+def listen(app: Flask, settings: Settings) -> waitress.server.BaseWSGIServer:
+    """A server that has the port and waits for `run`; SettingError when the port cannot be had."""
     try:
         server = waitress.create_server(
             app,

@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Literal
 
@@ -164,32 +165,41 @@ def read_table(table: Path, size: int) -> FaceSet:
     """Faces of fer2013.csv: emotion (0-6), pixels (48 x 48 numbers), and Usage if it is there."""
     faces: list[Face] = []
     unreadable: list[str] = []
-    with table.open(newline="") as lines:
-        reader = csv.DictReader(lines)
-        columns = {(name or "").strip().lower(): name for name in reader.fieldnames or ()}
-        if not {"emotion", "pixels"} <= columns.keys():
-            raise DataError(f"{table.name} has the columns {list(columns)}. Expected emotion, pixels and Usage.")
-        for number, row in enumerate(reader):
-            label = _label_of_number(row[columns["emotion"]], number)
-            split = SPLITS.get((row.get(columns.get("usage", "")) or "").strip().lower())
-            try:
-                image = frame_face(_face_of_pixels(row[columns["pixels"]]), size)
-            except (ValueError, AttributeError):
-                unreadable.append(f"row {number}")
-            else:
-                faces.append(Face(f"row {number}", label, split, image))
+    for number, row in enumerate(_rows(table, ("emotion", "pixels"))):
+        label = _label_of_number(row["emotion"], number)
+        split = SPLITS.get((row.get("usage") or "").strip().lower())
+        try:
+            image = frame_face(_face_of_pixels(row["pixels"] or ""), size)
+        except (ValueError, OverflowError):
+            unreadable.append(f"row {number}")
+        else:
+            faces.append(Face(f"row {number}", label, split, image))
     return FaceSet(table.name, faces, unreadable)
 
 
-def _label_of_number(text: str, row: int) -> str:
-    if text not in map(str, range(len(FER2013_ORDER))):
+def _rows(table: Path, needed: Sequence[str]) -> Iterator[dict[str, str | None]]:
+    """The lines of a CSV file by their lower-case column names; DataError when it is none or lacks a needed column."""
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as lines:
+            reader = csv.reader(lines)
+            columns = [name.strip().lower() for name in next(reader, [])]
+            if not {name.lower() for name in needed} <= set(columns):
+                raise DataError(f"{table.name} has the columns {columns}. Expected {', '.join(needed)}.")
+            for values in reader:
+                yield dict(zip_longest(columns, values[: len(columns)]))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise DataError(f"{table.name} cannot be read as CSV ({error}).") from error
+
+
+def _label_of_number(text: str | None, row: int) -> str:
+    if text is None or text not in map(str, range(len(FER2013_ORDER))):
         raise DataError(f"Row {row} has the emotion {text!r}. Expected 0 to 6: {', '.join(FER2013_ORDER)}.")
     return FER2013_ORDER[int(text)]
 
 
 def _face_of_pixels(text: str) -> Image.Image:
     pixels = np.array(text.split(), dtype=np.uint8)
-    side = int(len(pixels) ** 0.5)
+    side = max(1, int(len(pixels) ** 0.5))
     return Image.fromarray(pixels.reshape(side, side))  # ValueError when it is no square
 
 
@@ -209,20 +219,14 @@ def read_votes(table: Path) -> dict[int, Votes]:
     """Votes by the row in fer2013.csv, from ferplus.csv (`file`) or fer2013new.csv (one line a row, in order)."""
     if not table.is_file():
         raise DataError(f"The votes {table} do not exist. Give ferplus.csv or fer2013new.csv.")
-    with table.open(newline="") as lines:
-        reader = csv.DictReader(lines)
-        columns = reader.fieldnames or ()
-        if not set(VOTE_COLUMNS) <= set(columns):
-            raise DataError(f"{table.name} has the columns {list(columns)}. Expected {', '.join(VOTE_COLUMNS)}.")
+    votes: dict[int, Votes] = {}
+    for number, line in enumerate(_rows(table, VOTE_COLUMNS)):
         try:
-            return {
-                int(Path(line["file"]).stem) if "file" in columns else number: {
-                    column: int(line[column]) for column in VOTE_COLUMNS
-                }
-                for number, line in enumerate(reader)
-            }
-        except (TypeError, ValueError) as error:
-            raise DataError(f"{table.name} has a line that is no file and ten numbers of votes: {error}.") from error
+            row = int(Path(line["file"] or "").stem) if "file" in line else number
+            votes[row] = {column: int(line[column.lower()] or "") for column in VOTE_COLUMNS}
+        except ValueError as error:
+            raise DataError(f"Line {number} of {table.name} is no file and ten numbers of votes: {error}.") from error
+    return votes
 
 
 def _known_labels() -> str:

@@ -84,7 +84,7 @@ def create_learner(dataloaders: DataLoaders, recipe: Recipe) -> Learner:
         metrics=accuracy,
         wd=recipe.weight_decay,
         cbs=_precision_callbacks(recipe.precision, dataloaders.device),
-        path=Path(),
+        path=Path("runs"),  # where fastai's learning rate finder keeps the weights it puts back
     )
 
 
@@ -98,7 +98,7 @@ def fit(learner: Learner, recipe: Recipe, runs: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     logger.info("Checkpoints of this run: %s", folder)
     callbacks = [SeedEpochs(recipe.seed), WeightAverage(recipe.ema_decay), Checkpoint(folder / "checkpoint.pth")]
-    learner.fit_one_cycle(recipe.epochs, recipe.learning_rate, cbs=callbacks)
+    learner.fit_one_cycle(recipe.epochs, recipe.learning_rate, cbs=callbacks, reset_opt=True)
     return folder
 
 

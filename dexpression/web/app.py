@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import IO, Protocol
 
 from flask import Flask, Request, Response, request
 from flask_cors import CORS
 from PIL import Image
 
-from dexpression.errors import MissingFile
+from dexpression.errors import MissingFile, NotReady
 from dexpression.labels import FIVE
 from dexpression.picture import read_picture
 from dexpression.settings import Settings
@@ -24,7 +24,7 @@ class Answer(Protocol):
     @property
     def emotion(self) -> str: ...
 
-    def among(self, labels: Iterable[str]) -> Answer: ...
+    def among(self, labels: Sequence[str]) -> Answer: ...
 
 
 class Answering(Protocol):
@@ -67,7 +67,11 @@ def create_app(predictor: Answering, settings: Settings) -> Flask:
 
     @app.get("/health/ready")
     def ready() -> Response:
-        predictor.predict([Image.new("L", (48, 48))])  # a real one: what fails here would fail every caller
+        try:
+            predictor.predict([Image.new("L", (48, 48))])  # a real one: what fails here would fail every caller
+        except Exception as error:
+            app.logger.exception("Not ready")
+            raise NotReady("The server cannot predict. Its log has the reason.") from error
         return _json({"status": "ready"})
 
     return app

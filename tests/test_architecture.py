@@ -1,0 +1,93 @@
+"""The network against the paper's table, and the sizes that it takes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from dexpression.architecture import DeXpression
+
+# Burkert et al. 2015, table 1, in the order in which the layers run (see DESIGN for the misprint of Pooling 3b).
+TABLE = [
+    ("Convolution 1", "stem.0", (64, 112, 112)),
+    ("Pooling 1", "stem.1", (64, 56, 56)),
+    ("LRN 1", "stem.2", (64, 56, 56)),
+    ("Convolution 2a", "blocks.0.detail.0", (96, 56, 56)),
+    ("Convolution 2b", "blocks.0.detail.1", (208, 56, 56)),
+    ("Pooling 2a", "blocks.0.context.0", (64, 56, 56)),
+    ("Convolution 2c", "blocks.0.context.1", (64, 56, 56)),
+    ("Concat 2", "blocks.0", (272, 56, 56)),
+    ("Pooling 2b", "blocks.1", (272, 28, 28)),
+    ("Convolution 3a", "blocks.2.detail.0", (96, 28, 28)),
+    ("Convolution 3b", "blocks.2.detail.1", (208, 28, 28)),
+    ("Pooling 3a", "blocks.2.context.0", (272, 28, 28)),
+    ("Convolution 3c", "blocks.2.context.1", (64, 28, 28)),
+    ("Concat 3", "blocks.2", (272, 28, 28)),
+    ("Pooling 3b", "blocks.3", (272, 14, 14)),
+    ("Classifier", "classifier", (11,)),
+]
+
+
+def weights(network: nn.Module) -> int:
+    return sum(weight.numel() for weight in network.parameters())
+
+
+@pytest.fixture(scope="module")
+def paper_shapes() -> dict[str, tuple[int, ...]]:
+    network = DeXpression.paper().eval()
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, module in network.named_modules():
+        module.register_forward_hook(lambda _m, _i, out, name=name: shapes.update({name: tuple(out.shape[1:])}))
+    network(torch.rand(1, 1, 224, 224))
+    return shapes
+
+
+@pytest.mark.parametrize(("layer", "module", "shape"), TABLE, ids=[row[0] for row in TABLE])
+def test_every_layer_has_the_output_that_the_paper_lists(paper_shapes, layer, module, shape):
+    assert paper_shapes[module] == shape
+
+
+def test_the_paper_network_has_the_papers_number_of_weights():
+    assert weights(DeXpression.paper()) == 1_003_563
+
+
+def test_the_paper_network_normalises_by_local_response_alone():
+    kinds = {type(module) for module in DeXpression.paper().modules()}
+    assert nn.LocalResponseNorm in kinds
+    assert nn.BatchNorm2d not in kinds
+
+
+@pytest.mark.parametrize(("network", "size"), [(DeXpression.paper(7), 224), (DeXpression.compact(7), 48)])
+def test_every_weight_takes_part_in_learning(network, size):
+    network(torch.rand(2, 1, size, size)).sum().backward()
+    assert [name for name, weight in network.named_parameters() if weight.grad is None] == []
+
+
+@pytest.mark.parametrize("size", [(8, 8), (48, 48), (33, 61), (224, 224)])
+def test_the_compact_network_takes_any_size_from_8x8(size):
+    assert DeXpression.compact(5).eval()(torch.rand(2, 1, *size)).shape == (2, 5)
+
+
+@pytest.mark.parametrize("size", [16, 48, 97, 224])
+def test_a_paper_network_can_be_made_for_another_size(size):
+    assert DeXpression.paper(7, image_size=size)(torch.rand(1, 1, size, size)).shape == (1, 7)
+
+
+@pytest.mark.parametrize(
+    ("network", "shape", "wanted"),
+    [
+        (DeXpression.compact(), (1, 1, 7, 48), "8x8 or larger"),
+        (DeXpression.compact(), (1, 3, 48, 48), r"grey faces \(N, 1, H, W\)"),
+        (DeXpression.compact(), (1, 48, 48), r"grey faces \(N, 1, H, W\)"),
+        (DeXpression.paper(), (1, 1, 48, 48), "224x224"),
+    ],
+)
+def test_a_shape_that_a_network_cannot_take_is_named_with_the_one_it_takes(network, shape, wanted):
+    with pytest.raises(ValueError, match=wanted):
+        network(torch.rand(shape))
+
+
+def test_a_size_too_small_for_the_papers_poolings_is_refused():
+    with pytest.raises(ValueError, match="16x16"):
+        DeXpression.paper(image_size=15)

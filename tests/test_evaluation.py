@@ -1,0 +1,83 @@
+"""Scores that can be checked by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from conftest import write_class_folders
+
+from dexpression.errors import DataError
+from dexpression.evaluation import calibration_error, evaluate, score
+from dexpression.labels import FIVE, SEVEN
+from dexpression.prediction import Prediction, Predictor
+
+
+def prediction(**probabilities: float) -> Prediction:
+    return Prediction(probabilities)
+
+
+TRUTH = ["HAPPY", "HAPPY", "HAPPY", "SAD", "FEAR"]
+GIVEN = [
+    prediction(HAPPY=0.8, SAD=0.1, FEAR=0.1),
+    prediction(HAPPY=0.6, SAD=0.4, FEAR=0.0),
+    prediction(HAPPY=0.35, SAD=0.4, FEAR=0.25),
+    prediction(HAPPY=0.1, SAD=0.7, FEAR=0.2),
+    prediction(HAPPY=0.5, SAD=0.2, FEAR=0.3),
+]
+
+
+def test_scores_are_those_counted_by_hand():
+    result = score(TRUTH, GIVEN, ["FEAR", "HAPPY", "SAD"])
+    assert (result.n, result.accuracy) == (5, pytest.approx(3 / 5))
+    assert result.recall == pytest.approx({"FEAR": 0, "HAPPY": 2 / 3, "SAD": 1})
+    assert result.balanced_accuracy == pytest.approx(5 / 9)
+    assert result.confusion == [[0, 1, 0], [0, 2, 1], [0, 0, 1]]
+
+
+def test_faces_of_other_labels_are_left_out_and_answers_chosen_among_the_rest():
+    result = score(TRUTH, GIVEN, ["FEAR", "HAPPY"])
+    assert result.n == 4
+    assert result.confusion == [[0, 1], [0, 3]]  # the third face is HAPPY once SAD is no choice
+
+
+def test_a_label_that_does_not_occur_has_no_recall_and_does_not_count():
+    result = score(["HAPPY"], [prediction(HAPPY=0.9, SAD=0.1)], ["HAPPY", "SAD"])
+    assert (result.recall, result.balanced_accuracy) == ({"HAPPY": 1, "SAD": None}, 1)
+
+
+def test_calibration_error_is_the_gap_between_confidence_and_accuracy():
+    confidence = np.array([0.9, 0.9, 0.9, 0.9, 0.5, 0.5])
+    right = np.array([True, True, True, False, True, False])
+    assert calibration_error(confidence, right) == pytest.approx(4 / 6 * 0.15)
+
+
+def test_certainty_falls_into_the_last_bin():
+    assert calibration_error(np.array([1.0, 1.0]), np.array([True, True])) == 0
+
+
+@pytest.fixture(scope="module")
+def predictor(exported_learner) -> Predictor:
+    return Predictor.load(exported_learner)
+
+
+@pytest.mark.parametrize(("labels", "n", "vocabulary"), [(None, 70, SEVEN), ("seven", 70, SEVEN), ("five", 50, FIVE)])
+def test_a_folder_of_class_folders_is_scored_over_the_labels_asked_for(predictor, class_folders, labels, n, vocabulary):
+    result = evaluate(predictor, class_folders, labels)
+    assert (result.n, tuple(result.recall)) == (n, vocabulary)
+    assert np.sum(result.confusion) == n
+
+
+def test_every_image_counts_even_where_images_repeat(predictor, tmp_path):
+    write_class_folders(tmp_path / "a", 2)
+    write_class_folders(tmp_path / "a" / "happy" / "again", 2, labels=("HAPPY",))
+    assert evaluate(predictor, tmp_path / "a").n == 16
+
+
+def test_the_valid_split_is_scored_unless_another_is_named(predictor, split_folders):
+    assert evaluate(predictor, split_folders).n == 14
+    assert evaluate(predictor, split_folders, split="train").n == 42
+
+
+def test_a_split_that_is_not_there_is_named(predictor, split_folders):
+    with pytest.raises(DataError, match="has no test split; it has train, valid"):
+        evaluate(predictor, split_folders, split="test")

@@ -1,0 +1,105 @@
+"""Every kind of picture that people post, and what is none."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from conftest import draw_face, encode
+from PIL import Image
+
+from dexpression.errors import EmptyFile, TooManyPixels, UnreadableImage
+from dexpression.picture import frame_face, read_picture
+
+FACE = draw_face("HAPPY", 0, size=96)
+COLOUR = Image.merge("RGB", [FACE, FACE, FACE])
+
+
+def opaque() -> Image.Image:
+    return COLOUR.convert("RGBA")
+
+
+@pytest.mark.parametrize(
+    ("file_format", "image", "tolerance"),
+    [
+        ("PNG", FACE, 0),
+        ("PNG", COLOUR, 0),
+        ("PNG", opaque(), 0),
+        ("PNG", FACE.convert("LA"), 0),
+        ("PNG", FACE.convert("P"), 0),
+        ("PNG", FACE.convert("I;16").point(lambda value: value * 257), 1),
+        ("JPEG", FACE, 6),
+        ("JPEG", COLOUR, 6),
+        ("JPEG", COLOUR.convert("CMYK"), 6),
+        ("WEBP", COLOUR, 6),
+        ("BMP", COLOUR, 0),
+        ("GIF", FACE, 0),
+    ],
+)
+def test_a_face_reads_the_same_in_every_format_and_mode(file_format, image, tolerance):
+    picture = read_picture(encode(image, file_format))
+    assert picture.mode == "L"
+    assert np.abs(np.asarray(picture, int) - np.asarray(FACE, int)).mean() <= tolerance
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_is_turned_upright_by_its_exif(orientation):
+    turns = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = FACE.transpose(turns[orientation]) if orientation in turns else FACE
+    assert read_picture(encode(stored, exif=exif)).tobytes() == FACE.tobytes()
+
+
+def test_what_is_transparent_becomes_white():
+    assert read_picture(encode(Image.new("RGBA", (4, 4), (0, 0, 0, 0)))).getpixel((0, 0)) == 255
+
+
+def test_sixteen_bits_keep_their_shades():
+    ramp = Image.fromarray(np.linspace(0, 65535, 256, dtype=np.uint16)[None])
+    assert np.asarray(read_picture(encode(ramp))).ravel().tolist() == list(range(256))
+
+
+def test_an_animation_gives_its_first_frame():
+    animation = encode(FACE, "GIF", save_all=True, append_images=[Image.new("L", FACE.size)])
+    assert read_picture(animation).tobytes() == FACE.tobytes()
+
+
+def test_an_empty_file_is_told_apart():
+    with pytest.raises(EmptyFile, match="empty"):
+        read_picture(b"")
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [b"x", b"GIF89a", b"%PDF-1.4 no picture", encode(FACE)[:200], encode(FACE, "JPEG")[:300], encode(FACE, "TIFF")],
+    ids=["a letter", "a header", "a document", "a cut PNG", "a cut JPEG", "a format that is not allowed"],
+)
+def test_bytes_that_are_no_picture_are_refused(broken):
+    with pytest.raises(UnreadableImage, match="Send JPEG, PNG"):
+        read_picture(broken)
+
+
+def test_too_many_pixels_are_refused_before_they_are_decoded():
+    cut = encode(Image.new("1", (4000, 4000)))[:200]  # decoding these bytes would fail in another way
+    with pytest.raises(TooManyPixels, match="1000000 pixels"):
+        read_picture(cut, max_pixels=1_000_000)
+
+
+def test_a_wide_picture_is_framed_by_its_middle_without_being_squeezed():
+    wide = Image.new("L", (300, 100), 0)
+    wide.paste(255, (100, 0, 200, 100))
+    assert np.asarray(frame_face(wide, 48))[:, 1:-1].min() == 255  # the outermost columns blend with what is beside
+
+
+def test_scaling_down_smooths():
+    stripes = Image.fromarray(np.tile(np.array([0, 255], np.uint8), (480, 240)))
+    middle = np.asarray(frame_face(stripes, 48))[4:-4, 4:-4]
+    assert np.ptp(middle.astype(int)) < 30

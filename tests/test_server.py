@@ -1,0 +1,156 @@
+"""The whole thing, as a user starts it: a process, a port, HTTP."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from conftest import MULTIPART, draw_face, encode, multipart
+from PIL import Image
+
+from dexpression.labels import FIVE, SEVEN
+from dexpression.prediction import Predictor
+from dexpression.serving import listen
+from dexpression.settings import Settings
+from dexpression.web import create_app
+
+ROOT = Path(__file__).parent.parent
+MAX_UPLOAD = 2_000_000
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def start(port: int, model: Path, **settings: str) -> subprocess.Popen[str]:
+    own = {key: value for key, value in os.environ.items() if not key.startswith("DEXPRESSION_")}
+    environ = own | {"DEXPRESSION_PORT": str(port), "DEXPRESSION_MODEL_PATH": str(model)} | settings
+    return subprocess.Popen([sys.executable, "server.py"], cwd=ROOT, env=environ, stderr=subprocess.PIPE, text=True)
+
+
+def ask(url: str, content: bytes | None = None) -> tuple[int, bytes]:
+    """GET, or POST of `content` as the part `file`."""
+    body = None if content is None else multipart(content)
+    request = urllib.request.Request(url, body, {"Content-Type": MULTIPART})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return response.status, response.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+def wait_until_ready(url: str, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()[1]
+        try:
+            if ask(f"{url}/health/ready")[0] == 200:
+                return
+        except urllib.error.URLError:
+            time.sleep(0.2)
+    pytest.fail("The server did not get ready in two minutes.")
+
+
+@pytest.fixture(scope="module")
+def url(exported_learner: Path) -> Iterator[str]:
+    port = free_port()
+    process = start(port, exported_learner, DEXPRESSION_MAX_UPLOAD_BYTES=str(MAX_UPLOAD))
+    try:
+        wait_until_ready(f"http://127.0.0.1:{port}", process)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_posted_face_is_answered_with_the_answer_of_the_predictor(url, exported_learner):
+    predictor = Predictor.load(exported_learner)
+    for label in SEVEN:
+        face = draw_face(label, 0)
+        expected = predictor.predict([face])[0].among(FIVE).emotion
+        assert ask(url, encode(face)) == (200, b'{"result": "%s"}' % expected.encode())
+
+
+def test_requests_at_the_same_time_get_the_answers_of_requests_one_by_one(url):
+    faces = [encode(draw_face(label, seed)) for label in SEVEN for seed in range(6)] * 4
+    one_by_one = [ask(url, face) for face in faces[:42]] * 4
+    with ThreadPoolExecutor(24) as threads:
+        assert list(threads.map(lambda face: ask(url, face), faces)) == one_by_one
+    assert len(set(one_by_one)) > 1  # or equal answers would prove nothing
+
+
+def test_what_the_http_server_itself_refuses_has_the_one_shape_too(url):
+    status, body = ask(url, bytes(MAX_UPLOAD + 1))
+    assert (status, json.loads(body)["code"]) == (413, "payload_too_large")
+    host, port = url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(b"this is no HTTP\r\n\r\n")
+        answer = b"".join(iter(lambda: connection.recv(4096), b""))
+    assert b"application/problem+json" in answer
+    assert json.loads(answer.split(b"\r\n\r\n", 1)[1])["status"] == 400
+
+
+def test_an_upload_never_touches_the_disk_of_the_http_server(exported_learner, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")  # whoever makes a temporary file now fails
+    settings = Settings(port=free_port(), max_upload_bytes=MAX_UPLOAD)
+    server = listen(create_app(Predictor.load(exported_learner), settings), settings)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    large = encode(Image.effect_noise((1200, 1200), 100), "BMP")
+    assert len(large) > 1_000_000  # waitress by itself puts more than 512 kB on disk
+    assert ask(f"http://127.0.0.1:{settings.port}", large)[0] == 200
+    server.close()
+    thread.join(timeout=10)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals between processes")
+def test_a_signal_stops_the_server_cleanly(exported_learner, number):
+    port = free_port()
+    process = start(port, exported_learner)
+    wait_until_ready(f"http://127.0.0.1:{port}", process)
+    process.send_signal(number)
+    _, log = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "Traceback" not in log
+
+
+def assert_start_fails(process: subprocess.Popen[str], wanted: str) -> None:
+    _, log = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert log.startswith("dexpression: ")
+    assert wanted in log
+    assert log.count("\n") == 1
+
+
+def test_a_start_without_a_model_says_so_in_one_line(tmp_path):
+    assert_start_fails(start(free_port(), tmp_path / "dexpression.pkl"), "Cannot read")
+
+
+def test_a_start_with_a_bad_setting_names_it_in_one_line(exported_learner):
+    assert_start_fails(
+        start(free_port(), exported_learner, DEXPRESSION_THREADS="many"), "DEXPRESSION_THREADS is 'many'"
+    )
+
+
+def test_a_start_on_a_taken_port_says_so_in_one_line(exported_learner):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert_start_fails(start(port, exported_learner), f"Cannot listen on 127.0.0.1:{port}")

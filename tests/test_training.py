@@ -1,0 +1,93 @@
+"""A short run on drawn faces: it learns, it resumes, and what it exports is what it trained."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import draw_face, write_class_folders
+from fastai.callback.core import Callback
+
+from dexpression.__main__ import main
+from dexpression.artifact import load_exported
+from dexpression.labels import SEVEN
+from dexpression.prediction import Predictor
+from dexpression.training import Recipe, create_learner, fit, recipe_dataloaders
+
+QUICK = Recipe(epochs=3, batch_size=16, ema_decay=0.5, precision="float32")
+
+
+class StopAfterFirstEpoch(Callback):
+    order = 90  # after the checkpoint
+
+    def after_epoch(self) -> None:
+        raise KeyboardInterrupt
+
+
+def trained(source: Path, runs: Path, recipe: Recipe, *callbacks: Callback) -> tuple[list[torch.Tensor], list[object]]:
+    """The weights and the recorded values of a run."""
+    learner = create_learner(recipe_dataloaders(source, recipe), recipe)
+    learner.add_cbs(callbacks)
+    with learner.no_bar(), learner.no_logging():
+        fit(learner, recipe, runs)
+    return list(learner.model.state_dict().values()), [list(row) for row in learner.recorder.values]
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_weights(split_folders, tmp_path):
+    whole = trained(split_folders, tmp_path / "whole", QUICK)
+    with pytest.raises(KeyboardInterrupt):
+        trained(split_folders, tmp_path / "stopped", QUICK, StopAfterFirstEpoch())
+    resumed = trained(split_folders, tmp_path / "stopped", QUICK)
+    assert all(torch.equal(one, other) for one, other in zip(whole[0], resumed[0], strict=True))
+    assert whole[1] == resumed[1]
+
+
+def test_a_finished_run_is_not_trained_again(split_folders, tmp_path, monkeypatch):
+    first = trained(split_folders, tmp_path, QUICK)
+    monkeypatch.setattr(torch.Tensor, "backward", lambda *_, **__: pytest.fail("trained a finished run"))
+    assert trained(split_folders, tmp_path, QUICK)[1] == first[1]
+
+
+def test_another_recipe_or_other_data_is_another_run(split_folders, tmp_path):
+    trained(split_folders, tmp_path / "runs", dataclasses.replace(QUICK, epochs=1))
+    trained(split_folders, tmp_path / "runs", dataclasses.replace(QUICK, epochs=1, seed=1))
+    draw_face("HAPPY", 99).save(split_folders / "train" / "happy" / "more.png")
+    trained(split_folders, tmp_path / "runs", dataclasses.replace(QUICK, epochs=1))
+    assert len(list((tmp_path / "runs").iterdir())) == 3
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+def test_a_network_learns_to_tell_drawn_faces_apart(tmp_path, precision):
+    write_class_folders(tmp_path / "train", 40, labels=("HAPPY", "SURPRISE"))
+    write_class_folders(tmp_path / "valid", 10, labels=("HAPPY", "SURPRISE"), seed=1)
+    recipe = dataclasses.replace(QUICK, epochs=8, precision=precision)
+    *_, last = trained(tmp_path, tmp_path / "runs", recipe)[1]
+    assert last[-1] > 0.9
+
+
+def test_votes_are_learnt_from_where_they_are_asked_for(class_folders, tmp_path):
+    from test_sources import write_votes
+
+    write_votes(class_folders / "fer2013new.csv", None, 70)  # everybody saw happiness in every face
+    recipe = dataclasses.replace(QUICK, epochs=4, votes=1.0)
+    learner = create_learner(recipe_dataloaders(class_folders, recipe), recipe)
+    with learner.no_bar(), learner.no_logging():
+        fit(learner, recipe, tmp_path)
+    assert learner.get_preds()[0].argmax(dim=1).tolist() == [SEVEN.index("HAPPY")] * 7
+
+
+@pytest.mark.parametrize("network", ["compact", "paper"])
+def test_the_command_trains_exports_and_the_export_answers(split_folders, tmp_path, network):
+    output, runs = tmp_path / "model", tmp_path / "runs"
+    flags = ["--network", network, "--epochs", "1", "--batch-size", "8", "--labels", "five"]
+    main(["train", str(split_folders), *flags, "--output", str(output), "--runs", str(runs)])
+    learner, manifest = load_exported(output / "dexpression.pkl")
+    [answer] = Predictor(learner, manifest).predict([draw_face("HAPPY", 0)])
+    assert list(answer.probabilities) == manifest.labels
+    facts = json.loads((output / "dexpression.json").read_text())
+    assert facts["data"]["images"]["train"] == dict.fromkeys(manifest.labels, 6)
+    assert facts["results"]["five"]["n"] == 10
+    assert (output / "dexpression.pkl").stat().st_size < 12_000_000
