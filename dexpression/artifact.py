@@ -208,8 +208,8 @@ def _check_fastai(manifest: Manifest) -> None:
 def _lean(learner: Learner, labels: list[str], image_size: int) -> Learner:
     network = copy.deepcopy(learner.model).cpu().to(memory_format=torch.contiguous_format).eval()
     lean = Learner(
-        inference_dataloaders(labels, image_size).cpu(),
-        network.requires_grad_(True),
+        inference_dataloaders(labels, image_size),
+        network,
         loss_func=EmotionLoss(),
         cbs=[TrainEvalCallback(), CastToTensor()],
         default_cbs=False,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from fastai.data.all import (
     CategoryBlock,
     DataBlock,
@@ -24,6 +25,7 @@ from fastai.data.all import (
     TransformBlock,
 )
 from fastai.data.transforms import Categorize
+from fastai.torch_core import default_device
 from fastai.vision.core import PILImageBW
 from fasttransform import Pipeline, Transform
 from PIL import Image
@@ -93,7 +95,7 @@ def face_dataloaders(
         get_x=attrgetter("image"),
         get_y=getters,
         splitter=IndexSplitter(range(len(train), len(train) + len(valid))),
-        batch_tfms=[*_batch_transforms(), *augmentations],
+        batch_tfms=[*_batch_transforms(on_gpu=default_device().type != "cpu"), *augmentations],
     )
     return block.dataloaders(train + valid, bs=batch_size, drop_last=len(train) >= batch_size, num_workers=0)
 
@@ -107,7 +109,12 @@ def inference_dataloaders(labels: Sequence[str], size: int) -> DataLoaders:
     blank = Image.new("L", (size, size))  # fastai sets its transforms up on an item
     datasets = Datasets([blank], tfms=[[ReadFace(size)], [_AnyLabel(labels), Categorize(list(labels))]])
     full = datasets.dataloaders(
-        bs=1, after_item=[ToTensor()], before_batch=Pipeline([]), after_batch=_batch_transforms(), num_workers=0
+        bs=1,
+        device=torch.device("cpu"),
+        after_item=[ToTensor()],
+        before_batch=Pipeline([]),
+        after_batch=_batch_transforms(on_gpu=False),
+        num_workers=0,
     )
     empty = full.new_empty()
     for loader in empty.loaders:
@@ -175,8 +182,8 @@ class _AnyLabel(Transform):
         return self.label
 
 
-def _batch_transforms() -> list[Any]:
-    return [IntToFloatTensor(), Normalize.from_stats([MEAN], [STD], cuda=False)]
+def _batch_transforms(on_gpu: bool) -> list[Any]:
+    return [IntToFloatTensor(), Normalize.from_stats([MEAN], [STD], cuda=on_gpu)]
 
 
 def _digest(face: Face) -> bytes:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dexpression.errors import SettingError
+from dexpression.picture import MAX_PIXELS
 
 PREFIX = "DEXPRESSION_"
 
@@ -20,7 +21,7 @@ class Settings:
     port: int = 9874
     model_path: Path = Path(__file__).parent.parent / "model" / "dexpression.pkl"
     max_upload_bytes: int = 20_000_000  # of a whole request
-    max_pixels: int = 50_000_000  # of a picture, before it is decoded
+    max_pixels: int = MAX_PIXELS  # of a picture, checked before it is decoded
     threads: int = 4  # requests worked on at once
 
     @classmethod

@@ -76,7 +76,9 @@ def create_learner(dataloaders: DataLoaders, recipe: Recipe) -> Learner:
     """An untrained learner; the same recipe starts from the same weights."""
     set_seed(recipe.seed)
     build = DeXpression.paper if recipe.network == "paper" else DeXpression.compact
-    network = build(classes=len(dataloaders.vocab)).to(memory_format=torch.channels_last)
+    network = build(classes=len(dataloaders.vocab))
+    # Channels last: on a CPU the pooling beside a FeatEx block's convolutions takes a fifth of the time.
+    network = network.to(dataloaders.device, memory_format=torch.channels_last)
     return Learner(
         dataloaders,
         network,
