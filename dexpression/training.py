@@ -78,7 +78,7 @@ def create_learner(dataloaders: DataLoaders, recipe: Recipe) -> Learner:
     build = DeXpression.paper if recipe.network == "paper" else DeXpression.compact
     network = build(classes=len(dataloaders.vocab))
     # Channels last: on a CPU the pooling beside a FeatEx block's convolutions takes a fifth of the time.
-    network = network.to(dataloaders.device, memory_format=torch.channels_last)
+    network = network.to(dataloaders.device).to(memory_format=torch.channels_last)
     return Learner(
         dataloaders,
         network,
