@@ -107,7 +107,6 @@ def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser], la
     train = commands.add_parser(
         "train",
         help="train a network and export it; a stopped run goes on when the command is given again",
-        argument_default=None,
     )
     train.add_argument("folder", type=Path, metavar="FOLDER", help="class folders, or fer2013.csv")
     train.add_argument("--network", choices=["compact", "paper"], help="48x48, or the paper's 224x224")

@@ -15,14 +15,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from fastai.callback.core import TrainEvalCallback
 from fastai.learner import CastToTensor, Learner
 from fastcore.foundation import noop
 
+from dexpression.architecture import DeXpression
 from dexpression.data import MEAN, STD, inference_dataloaders
 from dexpression.errors import (
     BrokenLearner,
@@ -33,42 +33,10 @@ from dexpression.errors import (
     MissingArtifact,
 )
 from dexpression.loss import EmotionLoss
+from dexpression.unpickling import unpickle_learner
 
 LEARNER_FILE = "dexpression.pkl"
 MANIFEST_SUFFIX = ".json"
-
-# Every class and function that an exported learner is made of. Calling any of them with any arguments has no effect
-# beyond the object that it makes; that is what a name has to fulfil to stand here.
-LEARNER_CLASSES = {
-    "builtins": {"object", "slice", "str", "tuple"},
-    "collections": {"OrderedDict"},
-    "dexpression.architecture": {"Convolution", "DeXpression", "FeatEx"},
-    "dexpression.data": {"ReadFace", "_AnyLabel"},
-    "dexpression.loss": {"EmotionLoss"},
-    "fastai.callback.core": {"TrainEvalCallback"},
-    "fastai.data.core": {"DataLoaders", "Datasets", "TfmdDL", "TfmdLists"},
-    "fastai.data.load": {"_FakeLoader", "_wif"},
-    "fastai.data.transforms": {"Categorize", "CategoryMap", "IntToFloatTensor", "Normalize", "ToTensor"},
-    "fastai.learner": {"CastToTensor", "Learner"},
-    "fastai.optimizer": {"Adam"},
-    "fastai.torch_core": {"TensorCategory", "TensorImageBW", "trainable_params"},
-    "fastai.vision.core": {"PILImageBW"},
-    "fastcore.foundation": {"L"},
-    "fastcore.imports": {"noop"},
-    "fasttransform.transform": {"Pipeline"},
-    "random": {"Random"},
-    "torch": {"device"},
-    "torch._utils": {"_rebuild_parameter", "_rebuild_tensor_v2"},
-    "torch.nn.modules.activation": {"ReLU"},
-    "torch.nn.modules.batchnorm": {"BatchNorm2d"},
-    "torch.nn.modules.container": {"Sequential"},
-    "torch.nn.modules.conv": {"Conv2d"},
-    "torch.nn.modules.dropout": {"Dropout"},
-    "torch.nn.modules.flatten": {"Flatten"},
-    "torch.nn.modules.linear": {"Linear"},
-    "torch.nn.modules.normalization": {"LocalResponseNorm"},
-    "torch.nn.modules.pooling": {"AdaptiveAvgPool2d", "MaxPool2d"},
-}
 
 
 @dataclass(frozen=True)
@@ -160,39 +128,20 @@ def load_exported(learner_path: Path) -> tuple[Learner, Manifest]:
     return learner, manifest
 
 
-class _LearnerUnpickler(pickle.Unpickler):
-    """Refuses, before it is imported, whatever a learner is not made of: a pickle calls what it names."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if name not in LEARNER_CLASSES.get(module, ()):
-            raise ForeignClass(f"The exported file names {module}.{name}, which no learner of ours needs.")
-        return super().find_class(module, name)
-
-
-def _load_checked(file: BinaryIO, **options: Any) -> Any:
-    return _LearnerUnpickler(file, **options).load()
-
-
-_checked_pickle = SimpleNamespace(Unpickler=_LearnerUnpickler, load=_load_checked, __name__="checked_pickle")
-
-
 def _unpickled(content: bytes, name: str, manifest: Manifest) -> Learner:
     try:
-        learner = torch.load(io.BytesIO(content), map_location="cpu", pickle_module=_checked_pickle, weights_only=False)
+        learner = unpickle_learner(content)
     except ForeignClass as error:
         raise ForeignClass(f"{error} Nothing of {name} was run. Load only what this project exported.") from None
     except Exception as error:  # whatever a damaged archive, or one of other versions, makes torch raise
         theirs, ours = _spell(manifest.versions), _spell(_versions())
-        way_out = (
-            "It is damaged: export"
-            if theirs == ours
-            else f"It is of {theirs}, this is {ours}: install those, or export"
-        )
+        differ = f"It is of {theirs}; this is {ours}: install those, or export"
+        way_out = "It is damaged: export" if theirs == ours else differ
         raise BrokenLearner(
             f"{name} cannot be loaded ({type(error).__name__}). {way_out} the learner again."
         ) from error
-    if not isinstance(learner, Learner):
-        raise BrokenLearner(f"{name} holds a {type(learner).__name__}, not a learner. Export the learner again.")
+    if type(learner) is not Learner or type(learner.model) is not DeXpression:
+        raise BrokenLearner(f"{name} holds no learner of a DeXpression network. Export the learner again.")
     return learner
 
 

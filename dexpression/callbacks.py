@@ -71,6 +71,7 @@ class Checkpoint(Callback):
         optimizer = self.learn.opt
         optimizer.load_state_dict({"state": state["optimizer"], "hypers": optimizer.hypers})
         self.finished, self.curves, self.smooth_loss = state["epochs"], state["curves"], state["smooth_loss"]
+        self.smooth_loss["val"] = self.smooth_loss["val"].cpu()  # fastai records on the CPU, wherever it trains
 
     def before_epoch(self) -> None:
         if self.epoch < len(self.finished):
@@ -110,7 +111,7 @@ class Checkpoint(Callback):
     def _restore_curves(self) -> None:
         if self.finished:
             for name, values in self.curves.items():
-                setattr(self.learn.recorder, name, list(values))
+                setattr(self.learn.recorder, name, list(values.cpu()))
             vars(self.learn.recorder.smooth_loss).update(self.smooth_loss)
 
 
@@ -132,5 +133,5 @@ def is_faster_in_bfloat16(device: torch.device) -> bool:
     AVX512-BF16 without AMX stays in float32: there a step of the compact network took 1.07 to 1.25 times as long.
     """
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and bool(torch.cpu._is_amx_tile_supported())

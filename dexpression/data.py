@@ -150,11 +150,13 @@ def images_per_label(dataloaders: DataLoaders) -> dict[str, dict[str, int]]:
 
 
 def fingerprint(dataloaders: DataLoaders) -> str:
-    """SHA-256 over every image, label and side: equal only for the same data."""
+    """SHA-256 over every image, label, side and, where there are any, votes: equal only for the same data."""
     digest = hashlib.sha256()
     for part in (dataloaders.train_ds, dataloaders.valid_ds):
         for face in part.items:
             digest.update(_digest(face) + face.label.encode() + b"|")
+            if face.votes:
+                digest.update(repr(sorted(face.votes.items())).encode())
         digest.update(b"||")
     return digest.hexdigest()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from dexpression.errors import DataError
 from dexpression.labels import LABEL_SETS, LabelSet
 from dexpression.prediction import Prediction, Predictor
 from dexpression.sources import Face, FaceSet, Split, read_faces
+
+logger = logging.getLogger(__name__)
 
 BATCH = 256
 CALIBRATION_BINS = 15
@@ -60,7 +63,9 @@ def evaluate(
     Without `labels`: all that the model knows. Where the source has splits and none is named: its valid split.
     """
     vocabulary = LABEL_SETS[labels] if labels else predictor.labels
-    faces = _chosen_split(read_faces(source, predictor.image_size), split).of_labels(vocabulary).faces
+    found = read_faces(source, predictor.image_size)
+    logger.info(found.report())
+    faces = _chosen_split(found, split).of_labels(vocabulary).faces
     return score([face.label for face in faces], list(_predictions(predictor, faces)), vocabulary)
 
 

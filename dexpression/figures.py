@@ -33,7 +33,7 @@ def layer_rows(network: DeXpression, size: int) -> list[list[str]]:
         for module in network.modules()
     ]
     with torch.no_grad():
-        network.eval()(torch.zeros(1, 1, size, size))
+        network.eval()(torch.zeros(1, 1, size, size, device=next(network.parameters()).device))
     for hook in hooks:
         hook.remove()
     rows = [[f"face  1x{size}x{size}"]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 LabelSet = Literal["five", "seven"]
@@ -28,8 +27,3 @@ def find_label(name: str) -> str | None:
     upper = name.strip().upper()
     label = _SYNONYMS.get(upper, upper)
     return label if label in SEVEN else None
-
-
-def label_set_of(labels: Sequence[str]) -> LabelSet | None:
-    """The set that holds exactly these labels, whatever their order."""
-    return next((name for name, members in LABEL_SETS.items() if set(members) == set(labels)), None)

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import io
 import os
-import warnings
+from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from dexpression.errors import EmptyFile, TooManyPixels, UnreadableImage
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")  # an allow-list: Pillow tries no other decoder
-MAX_PIXELS = 50_000_000  # a 50-megapixel phone photo; decoded, it is 150 MB
+MAX_PIXELS = 50_000_000  # a 50-megapixel phone photo
+
+TURNS = {  # by EXIF orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 Source = bytes | str | os.PathLike[str]
 
@@ -21,19 +31,20 @@ def read_picture(source: Source, max_pixels: int = MAX_PIXELS) -> Image.Image:
 
     Raises EmptyFile, UnreadableImage or TooManyPixels (the latter before anything is decoded).
     """
-    if source == b"":
+    content = source if isinstance(source, bytes) else _read_file(source)
+    if not content:
         raise EmptyFile("The file is empty. Send the bytes of a picture.")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of odd metadata and large sizes; neither hinders us
-            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
-                _check_pixels(image, max_pixels)
-                image.load()
-                return to_grey(ImageOps.exif_transpose(image))
-    except (TooManyPixels, Image.DecompressionBombError) as error:
-        raise TooManyPixels(
-            f"The picture has more than {max_pixels} pixels. Scale it down and send it again."
-        ) from error
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            if image.width * image.height > max_pixels:
+                raise TooManyPixels(f"The picture has more than {max_pixels} pixels. Scale it down and send it again.")
+            grey = to_grey(image)
+            turn = TURNS.get(_orientation(image))
+            return grey if turn is None else grey.transpose(turn)
+    except TooManyPixels:
+        raise
+    except Image.DecompressionBombError as error:
+        raise TooManyPixels("The picture has far too many pixels. Scale it down and send it again.") from error
     except Exception as error:  # decoders raise nearly anything (OSError, SyntaxError, struct.error) on broken bytes
         raise UnreadableImage(f"This is no picture that can be decoded. Send {', '.join(FORMATS)}.") from error
 
@@ -43,9 +54,10 @@ def to_grey(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16 bits a pixel: Pillow's own conversion would clip everything above 255
         return image.convert("I").point(lambda value: value / 256).convert("L")
     if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("L")
+        grey_and_alpha = image.convert("LA")
+        white = Image.new("L", image.size, 255)
+        white.paste(grey_and_alpha.getchannel("L"), mask=grey_and_alpha.getchannel("A"))
+        return white
     return image.convert("L")
 
 
@@ -56,6 +68,15 @@ def frame_face(picture: Image.Image, size: int) -> Image.Image:
     return ImageOps.fit(picture, (size, size), method=Image.Resampling.BILINEAR)
 
 
-def _check_pixels(image: Image.Image, max_pixels: int) -> None:
-    if image.width * image.height > max_pixels:
-        raise TooManyPixels
+def _read_file(path: str | os.PathLike[str]) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise UnreadableImage(f"The file cannot be read ({error.strerror}).") from error
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # garbage where EXIF should be says nothing against the picture
+        return 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import socket
 import sys
 from collections.abc import Mapping
 from types import FrameType
@@ -17,7 +18,7 @@ from dexpression.errors import SettingError
 from dexpression.prediction import Predictor
 from dexpression.settings import Settings
 from dexpression.web import create_app
-from dexpression.web.problems import CONTENT_TYPE, new_request_id, problem_body
+from dexpression.web.problems import CONTENT_TYPE, REQUEST_ID, http_problem, new_request_id
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ def serve(environ: Mapping[str, str]) -> None:
     server = listen(app, settings)
     signal.signal(signal.SIGTERM, _stop)
     logger.info("DeXpression answers on http://%s:%d (Ctrl-C stops it)", settings.host, settings.port)
-    server.run()  # returns on SystemExit and KeyboardInterrupt, once the requests in hand are answered
+    server.run()  # returns on SystemExit and KeyboardInterrupt; requests in hand have five seconds
     logger.info("Stopped.")
 
 
@@ -38,10 +39,14 @@ class ProblemTask(ErrorTask):
 
     def execute(self) -> None:
         error = self.request.error
-        code = "payload_too_large" if error.code == 413 else error.reason.lower().replace(" ", "_")
-        body = problem_body(error.code, code, f"{error.reason}: {error.body}.", new_request_id())
+        request_id = new_request_id()
+        body = http_problem(error.code, error.reason, error.body, request_id)
         self.status = f"{error.code} {error.reason}"
-        self.response_headers += [("Content-Type", CONTENT_TYPE), ("Access-Control-Allow-Origin", "*")]
+        self.response_headers += [
+            ("Content-Type", CONTENT_TYPE),
+            (REQUEST_ID, request_id),
+            ("Access-Control-Allow-Origin", "*"),
+        ]
         self.set_close_on_finish()
         self.content_length = len(body)
         self.write(body)
@@ -51,26 +56,32 @@ class ProblemChannel(HTTPChannel):
     error_task_class = ProblemTask
 
 
-def listen(app: Flask, settings: Settings) -> waitress.server.BaseWSGIServer:
+def listen(app: Flask, settings: Settings) -> waitress.server.TcpWSGIServer:
     """A server that has the port and waits for `run`; SettingError when the port cannot be had."""
-    try:
-        server = waitress.create_server(
-            app,
-            host=settings.host,
-            port=settings.port,
-            threads=settings.threads,
-            ident="dexpression",
-            max_request_body_size=settings.max_upload_bytes,
-            inbuf_overflow=settings.max_upload_bytes + 1,  # above it waitress would write the upload to disk
-        )
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise SettingError(
-            f"Cannot listen on {settings.host}:{settings.port} ({reason}). "
-            "Stop what uses it, or choose another with DEXPRESSION_HOST and DEXPRESSION_PORT."
-        ) from error
+    server = waitress.create_server(
+        app,
+        sockets=[_bound_socket(settings.host, settings.port)],
+        threads=settings.threads,
+        ident="dexpression",
+        # What is somewhat too large is read to its end, so that a client that still sends gets the answer and no reset.
+        max_request_body_size=2 * settings.max_upload_bytes,
+        inbuf_overflow=sys.maxsize,  # above it waitress would write the upload to disk
+    )
     server.channel_class = ProblemChannel
     return server
+
+
+def _bound_socket(host: str, port: int) -> socket.socket:
+    """One socket of the host's first address: waitress by itself would not notice on Windows that a port is taken."""
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        return socket.create_server(address[:2], family=family)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise SettingError(
+            f"Cannot listen on {host}:{port} ({reason}). "
+            "Stop what uses it, or choose another with DEXPRESSION_HOST and DEXPRESSION_PORT."
+        ) from error
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -11,6 +12,7 @@ from dexpression.errors import SettingError
 from dexpression.picture import MAX_PIXELS
 
 PREFIX = "DEXPRESSION_"
+HIGHEST = {PREFIX + "PORT": 65535, PREFIX + "THREADS": 256}
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,12 @@ def _value(key: str, text: str, default: Any) -> Any:
     if not text.strip():
         raise SettingError(f"{key} is empty. Give it a value, or unset it for {default}.")
     if not isinstance(default, int):
-        return type(default)(text) if isinstance(default, str) else Path(text)
+        return text if isinstance(default, str) else Path(text)
     try:
         number = int(text)
     except ValueError:
         raise SettingError(f"{key} is {text!r}. It takes a whole number, such as {default}.") from None
-    highest = 65535 if key == PREFIX + "PORT" else None
-    if number < 1 or (highest and number > highest):
-        raise SettingError(f"{key} is {number}. It takes 1 {f'to {highest}' if highest else 'or more'}.")
+    highest = HIGHEST.get(key, sys.maxsize)
+    if not 1 <= number <= highest:
+        raise SettingError(f"{key} is {number}. It takes 1 {'or more' if highest == sys.maxsize else f'to {highest}'}.")
     return number

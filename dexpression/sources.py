@@ -142,16 +142,11 @@ def read_folder(folder: Path, size: int) -> FaceSet:
 
 
 def _labelled_files(folder: Path) -> Iterator[tuple[Split | None, str, Path]]:
-    folders = [child for child in sorted(folder.iterdir()) if child.is_dir() and not child.name.startswith(".")]
+    folders = _folders_in(folder)
     split_folders = [child for child in folders if child.name.lower() in SPLITS]
     class_folders: list[tuple[Split | None, Path]] = [(None, child) for child in folders]
     if split_folders:
-        class_folders = [
-            (SPLITS[above.name.lower()], child)
-            for above in split_folders
-            for child in sorted(above.iterdir())
-            if child.is_dir()
-        ]
+        class_folders = [(SPLITS[above.name.lower()], child) for above in split_folders for child in _folders_in(above)]
     for split, child in class_folders:
         label = find_label(child.name)
         if label is None:
@@ -159,6 +154,21 @@ def _labelled_files(folder: Path) -> Iterator[tuple[Split | None, str, Path]]:
         for path in sorted(child.rglob("*")):
             if path.suffix.lower() in PICTURE_SUFFIXES:
                 yield split, label, path
+
+
+def move_to_label(picture: Path, label: str) -> Path:
+    """Move a picture into the class folder of `label` beside its own, under a name that is still free there."""
+    own = next(folder for folder in picture.parents if find_label(folder.name))
+    beside = (folder for folder in _folders_in(own.parent) if find_label(folder.name) == label)
+    target = next(beside, own.parent / label.lower()) / picture.name
+    target.parent.mkdir(exist_ok=True)
+    while target.exists():
+        target = target.with_stem(target.stem + "_")
+    return picture.rename(target)
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    return [child for child in sorted(folder.iterdir()) if child.is_dir() and not child.name.startswith(".")]
 
 
 def read_table(table: Path, size: int) -> FaceSet:
@@ -185,7 +195,7 @@ def _rows(table: Path, needed: Sequence[str]) -> Iterator[dict[str, str | None]]
             columns = [name.strip().lower() for name in next(reader, [])]
             if not {name.lower() for name in needed} <= set(columns):
                 raise DataError(f"{table.name} has the columns {columns}. Expected {', '.join(needed)}.")
-            for values in reader:
+            for values in filter(None, reader):  # people leave blank lines
                 yield dict(zip_longest(columns, values[: len(columns)]))
     except (csv.Error, UnicodeDecodeError) as error:
         raise DataError(f"{table.name} cannot be read as CSV ({error}).") from error

@@ -121,7 +121,7 @@ def train(source: Path, recipe: Recipe, output: Path, runs: Path, votes: Path | 
     """The whole road: faces -> DataLoaders -> Learner -> trained -> exported file and manifest in `output`."""
     learner = create_learner(recipe_dataloaders(source, recipe, votes), recipe)
     fit(learner, recipe, runs)
-    return export_run(learner, recipe, source.name, output)
+    return export_run(learner, recipe, source.resolve().name, output)
 
 
 def evaluate_learner(learner: Learner) -> dict[str, Evaluation]:

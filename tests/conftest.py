@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from fastai.learner import Learner
+from fastai.torch_core import default_device
 from PIL import Image, ImageDraw
 from torch import nn
 
@@ -19,6 +20,7 @@ from dexpression.data import inference_dataloaders
 from dexpression.labels import FER2013_ORDER, SEVEN
 from dexpression.loss import EmotionLoss
 
+default_device(use=False)  # a GPU would train and predict a little differently every time
 torch.set_num_threads(1)  # tests make small batches; several threads would only wait for each other
 
 # Where the mouth's arc begins and ends, in degrees, and how far the eyes are open: enough to tell the drawings apart.

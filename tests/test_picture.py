@@ -58,6 +58,17 @@ def test_a_picture_is_turned_upright_by_its_exif(orientation):
     assert read_picture(encode(stored, exif=exif)).tobytes() == FACE.tobytes()
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow says so, and reads on
+@pytest.mark.parametrize("garbage", [b"Exif\0\0" + bytes(20), b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0"])
+def test_garbage_in_place_of_exif_says_nothing_against_a_picture(garbage):
+    assert read_picture(encode(FACE, "JPEG", exif=garbage)).size == FACE.size
+
+
+def test_a_file_that_is_not_there_is_not_called_a_broken_picture(tmp_path):
+    with pytest.raises(UnreadableImage, match="cannot be read"):
+        read_picture(tmp_path / "none.png")
+
+
 def test_what_is_transparent_becomes_white():
     assert read_picture(encode(Image.new("RGBA", (4, 4), (0, 0, 0, 0)))).getpixel((0, 0)) == 255
 

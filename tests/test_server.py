@@ -54,6 +54,15 @@ def ask(url: str, content: bytes | None = None) -> tuple[int, bytes]:
         return error.code, error.read()
 
 
+def exchange(url: str, sent: bytes) -> tuple[bytes, bytes]:
+    """Head and body of the answer to these bytes."""
+    host, port = url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(sent)
+        head, _, body = b"".join(iter(lambda: connection.recv(4096), b"")).partition(b"\r\n\r\n")
+    return head, body
+
+
 def wait_until_ready(url: str, process: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
@@ -95,14 +104,20 @@ def test_requests_at_the_same_time_get_the_answers_of_requests_one_by_one(url):
 
 
 def test_what_the_http_server_itself_refuses_has_the_one_shape_too(url):
+    for sent, status, code in (
+        (b"this is no HTTP\r\n\r\n", 400, "bad_request"),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n\r\n", 413, "payload_too_large"),
+    ):
+        head, body = exchange(url, sent)
+        problem = json.loads(body)
+        assert b"application/problem+json" in head
+        assert (problem["status"], problem["code"]) == (status, code)
+        assert problem["request_id"].encode() in head
+
+
+def test_an_upload_somewhat_too_large_is_read_and_refused(url):
     status, body = ask(url, bytes(MAX_UPLOAD + 1))
     assert (status, json.loads(body)["code"]) == (413, "payload_too_large")
-    host, port = url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
-        connection.sendall(b"this is no HTTP\r\n\r\n")
-        answer = b"".join(iter(lambda: connection.recv(4096), b""))
-    assert b"application/problem+json" in answer
-    assert json.loads(answer.split(b"\r\n\r\n", 1)[1])["status"] == 400
 
 
 def test_an_upload_never_touches_the_disk_of_the_http_server(exported_learner, monkeypatch):
@@ -114,6 +129,7 @@ def test_an_upload_never_touches_the_disk_of_the_http_server(exported_learner, m
     large = encode(Image.effect_noise((1200, 1200), 100), "BMP")
     assert len(large) > 1_000_000  # waitress by itself puts more than 512 kB on disk
     assert ask(f"http://127.0.0.1:{settings.port}", large)[0] == 200
+    assert ask(f"http://127.0.0.1:{settings.port}", bytes(MAX_UPLOAD + 1))[0] == 413
     server.close()
     thread.join(timeout=10)
 

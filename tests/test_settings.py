@@ -35,7 +35,8 @@ def test_every_knob_is_read_from_its_variable():
     [
         ("DEXPRESSION_PORT", "http", "DEXPRESSION_PORT is 'http'. It takes a whole number, such as 9874"),
         ("DEXPRESSION_PORT", "65536", "DEXPRESSION_PORT is 65536. It takes 1 to 65535"),
-        ("DEXPRESSION_THREADS", "0", "DEXPRESSION_THREADS is 0. It takes 1 or more"),
+        ("DEXPRESSION_THREADS", "0", "DEXPRESSION_THREADS is 0. It takes 1 to 256"),
+        ("DEXPRESSION_MAX_PIXELS", "-1", "DEXPRESSION_MAX_PIXELS is -1. It takes 1 or more"),
         ("DEXPRESSION_HOST", " ", "DEXPRESSION_HOST is empty"),
         ("DEXPRESSION_PROT", "1", "no setting DEXPRESSION_PROT. Known: DEXPRESSION_HOST"),
     ],

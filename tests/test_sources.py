@@ -12,7 +12,7 @@ from conftest import draw_face, write_class_folders
 
 from dexpression.errors import DataError
 from dexpression.labels import SEVEN
-from dexpression.sources import VOTE_COLUMNS, add_votes, find_votes, read_faces
+from dexpression.sources import VOTE_COLUMNS, add_votes, find_votes, move_to_label, read_faces
 
 
 def counts(source: Path) -> Counter[tuple[str | None, str]]:
@@ -148,6 +148,23 @@ def test_a_file_that_is_no_csv_is_refused(tmp_path):
     draw_face("HAPPY", 0).save(tmp_path / "face.png")
     with pytest.raises(DataError, match=r"face\.png cannot be read as CSV"):
         read_faces(tmp_path / "face.png", 48)
+
+
+def test_a_relabelled_picture_goes_to_the_folder_of_its_label_and_replaces_none(tmp_path):
+    for folder, seed in (("Happy", 1), ("SAD", 2)):
+        (tmp_path / folder).mkdir()
+        draw_face("HAPPY", seed).save(tmp_path / folder / "1.png")
+    moved = move_to_label(tmp_path / "SAD" / "1.png", "HAPPY")
+    assert moved == tmp_path / "Happy" / "1_.png"
+    assert counts(tmp_path) == {(None, "HAPPY"): 2}
+
+
+def test_hidden_folders_and_blank_lines_are_passed_over(split_folders, write_table):
+    (split_folders / "train" / ".cache").mkdir()
+    assert len(read_faces(split_folders, 48).faces) == 56
+    table = write_table()
+    table.write_text(table.read_text() + "\n\n")
+    assert len(read_faces(table, 48).faces) == 70
 
 
 def test_pixels_survive_the_reading(tmp_path):

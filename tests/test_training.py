@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -91,3 +92,9 @@ def test_the_command_trains_exports_and_the_export_answers(split_folders, tmp_pa
     assert facts["data"]["images"]["train"] == dict.fromkeys(manifest.labels, 6)
     assert facts["results"]["five"]["n"] == 10
     assert (output / "dexpression.pkl").stat().st_size < 12_000_000
+    assert learner.dls.train_ds.items == learner.dls.valid_ds.items == []
+    assert learner.opt is None
+    assert not hasattr(learner, "recorder")
+    with zipfile.ZipFile(output / "dexpression.pkl") as archive:
+        content = b"".join(archive.read(name) for name in archive.namelist() if name.endswith("data.pkl"))
+    assert not any(private in content for private in (b"/", b"\\", b"Path", b"PIL.Image", b"Recorder"))

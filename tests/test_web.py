@@ -107,11 +107,12 @@ def test_what_is_no_picture_is_refused(client, content, status, code):
         {},
         {"data": {"picture": (io.BytesIO(b"x"), "face.png")}},
         {"data": {"file": "only text"}},
+        {"data": {"file": "x" * 600_000}},
         {"data": b"raw bytes", "content_type": "image/png"},
         {"data": b"cut", "content_type": "multipart/form-data; boundary=x"},
         {"data": b"{}", "content_type": "application/json"},
     ],
-    ids=["nothing", "another part", "a text field", "raw", "broken multipart", "JSON"],
+    ids=["nothing", "another part", "a text field", "a long text field", "raw", "broken multipart", "JSON"],
 )
 def test_a_request_without_the_part_is_told_how_to_send_it(client, request_options):
     response = client.post("/", **request_options)
@@ -131,8 +132,10 @@ def test_an_unknown_path_is_refused(client):
 
 def test_an_unforeseen_failure_is_answered_blandly_and_logged(client, predictor, caplog):
     predictor.failure = ZeroDivisionError("secret of /site-packages/x.py")
-    assert_refused(upload(client, encode(draw_face("HAPPY", 0))), 500, "internal_server_error")
+    response = upload(client, encode(draw_face("HAPPY", 0)))
+    assert_refused(response, 500, "internal_server_error")
     assert "ZeroDivisionError" in caplog.text
+    assert response.headers["X-Request-ID"] in caplog.text
 
 
 def test_any_web_page_may_post(client):

@@ -50,16 +50,15 @@ def create_app(predictor: Answering, settings: Settings) -> Flask:
     """The WSGI application; any web page may call it."""
     app = Flask("dexpression", static_folder=None)
     app.request_class = MemoryRequest
-    app.config["MAX_CONTENT_LENGTH"] = settings.max_upload_bytes
+    app.config["MAX_CONTENT_LENGTH"] = app.config["MAX_FORM_MEMORY_SIZE"] = settings.max_upload_bytes
     CORS(app)
     register_problems(app)
 
     @app.post("/")
     def answer() -> Response:
         picture = read_picture(_uploaded_bytes(), settings.max_pixels)
-        [prediction] = predictor.predict([picture])
         # Shell scripts compare these bytes: a space after the colon, and no line break.
-        return _json({"result": prediction.among(FIVE).emotion})
+        return _json({"result": _emotion(predictor, picture)})
 
     @app.get("/health/live")
     def live() -> Response:
@@ -68,13 +67,17 @@ def create_app(predictor: Answering, settings: Settings) -> Flask:
     @app.get("/health/ready")
     def ready() -> Response:
         try:
-            predictor.predict([Image.new("L", (48, 48))])  # a real one: what fails here would fail every caller
+            _emotion(predictor, Image.new("L", (48, 48)))  # a real one: what fails here would fail every caller
         except Exception as error:
-            app.logger.exception("Not ready")
-            raise NotReady("The server cannot predict. Its log has the reason.") from error
+            raise NotReady("The server cannot predict. Its log has the reason under this request id.") from error
         return _json({"status": "ready"})
 
     return app
+
+
+def _emotion(predictor: Answering, picture: Image.Image) -> str:
+    [prediction] = predictor.predict([picture])
+    return prediction.among(FIVE).emotion
 
 
 def _uploaded_bytes() -> bytes:

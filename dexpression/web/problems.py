@@ -9,20 +9,22 @@ from http import HTTPStatus
 from typing import Any
 
 from flask import Flask, Response, g, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, InternalServerError
 
 from dexpression.errors import RequestError
 
 CONTENT_TYPE = "application/problem+json"
 REQUEST_ID = "X-Request-ID"
 
-# What werkzeug says of these is true but helps nobody to mend the request.
+# What the libraries say of these is true but helps nobody to mend the request.
 HELP = {
+    400: "This is no request that the server understands. Send one as curl -F file=@face.jpg does.",
     404: "There is nothing at this address. POST a picture to /, or GET /health/ready.",
     405: "This address does not take this method; the Allow header lists those that it takes.",
     413: "The request is larger than this server takes. Scale the picture down and send it again.",
     500: "The server failed to answer. Its log has the reason under this request id.",
 }
+CODES = {413: "payload_too_large"}  # the others are called as HTTP calls them
 
 
 def problem_body(status: int, code: str, detail: str, request_id: str) -> bytes:
@@ -37,6 +39,12 @@ def problem_body(status: int, code: str, detail: str, request_id: str) -> bytes:
         "request_id": request_id,
     }
     return json.dumps(members).encode()
+
+
+def http_problem(status: int, name: str, said: str, request_id: str) -> bytes:
+    """The same of an error that a library has given a status, a name and a text."""
+    code = CODES.get(status) or name.lower().replace(" ", "_")
+    return problem_body(status, code, HELP.get(status, said), request_id)
 
 
 def new_request_id() -> str:
@@ -58,20 +66,18 @@ def register_problems(app: Flask) -> None:
 
     @app.errorhandler(RequestError)
     def refused(error: RequestError) -> Response:
-        return _problem(error.status, error.code, str(error))
+        if error.status >= 500:
+            app.logger.error("%s of request %s", error.code, g.request_id, exc_info=error)
+        body = problem_body(error.status, error.code, str(error), g.request_id)
+        return Response(body, error.status, content_type=CONTENT_TYPE)
 
     @app.errorhandler(HTTPException)
-    def http_failure(error: HTTPException) -> Response:  # 404, 405, 413, and 500 for the unforeseen, which Flask logs
+    def http_failure(error: HTTPException) -> Response:  # 404, 405, 413, and 500 for the unforeseen
         status = error.code or 500
-        response = _problem(status, _code(error), HELP.get(status) or error.description or error.name)
+        if isinstance(error, InternalServerError):
+            app.logger.error("Request %s failed", g.request_id, exc_info=error.original_exception)
+        body = http_problem(status, error.name, error.description or error.name, g.request_id)
+        response = Response(body, status, content_type=CONTENT_TYPE)
         kept = (header for header in error.get_headers() if header[0] != "Content-Type")
         response.headers.extend(kept)  # such as Allow
         return response
-
-
-def _problem(status: int, code: str, detail: str) -> Response:
-    return Response(problem_body(status, code, detail, g.request_id), status, content_type=CONTENT_TYPE)
-
-
-def _code(error: HTTPException) -> str:
-    return "payload_too_large" if error.code == 413 else error.name.lower().replace(" ", "_")

@@ -1,0 +1,43 @@
+"""The figures in imgs/ are those of today's modules and model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from dexpression.architecture import DeXpression
+from dexpression.artifact import Manifest, manifest_path
+from dexpression.figures import IMAGES, draw_confusion, draw_curves, draw_networks, layer_rows
+from dexpression.settings import Settings
+
+
+def facts_of(name: str) -> str:
+    return Image.open(IMAGES / name).info["Description"]
+
+
+def test_the_committed_picture_of_the_networks_was_drawn_from_todays_modules():
+    networks = layer_rows(DeXpression.paper(), 224) + layer_rows(DeXpression.compact(), 48)
+    assert facts_of("networks.png") == repr(networks), "Draw it again: python -m dexpression.figures"
+
+
+@pytest.mark.parametrize("name", ["confusion_five.png", "confusion_seven.png"])
+def test_the_committed_confusions_are_those_of_the_shipped_model(name):
+    digest = Manifest.read(manifest_path(Settings.model_path)).sha256
+    assert facts_of(name) == digest, "Draw it again: python -m dexpression.figures"
+
+
+def test_every_layer_of_the_paper_is_named_with_its_output():
+    rows = layer_rows(DeXpression.paper(), 224)
+    assert rows[1:4] == [["conv 7x7 /2  64x112x112"], ["max 3x3 /2  64x56x56"], ["LRN  64x56x56"]]
+    assert ["conv 1x1  96x56x56", "max 3x3 /1  64x56x56"] in rows
+    assert rows[-1] == ["linear  11"]
+
+
+def test_figures_can_be_drawn(tmp_path: Path):
+    result = {"labels": ["A", "B"], "confusion": [[3, 1], [0, 0]], "accuracy": 0.75, "n": 4}
+    curves = draw_curves(["train_loss", "valid_loss", "accuracy"], [[2.0, 1.9, 0.2], [1.5, 1.4, 0.4]])
+    for number, figure in enumerate([draw_networks(), draw_confusion(result), curves]):
+        figure.savefig(tmp_path / f"{number}.png")
+        assert (tmp_path / f"{number}.png").stat().st_size > 5_000

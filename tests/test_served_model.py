@@ -1,0 +1,69 @@
+"""The model that we ship, with its real weights."""
+
+from __future__ import annotations
+
+import re
+import warnings
+import zipfile
+from pathlib import Path
+
+import pytest
+from conftest import encode
+from fastai.learner import load_learner
+from PIL import Image
+
+from dexpression.artifact import load_exported
+from dexpression.evaluation import evaluate
+from dexpression.labels import FIVE, SEVEN
+from dexpression.picture import read_picture
+from dexpression.prediction import Predictor
+from dexpression.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+FER2013 = ROOT.parent / "shared" / "data" / "fer2013.zip"
+FACE = (166, 69, 278, 181)  # of scikit-image's astronaut, framed as FER2013 frames faces
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Predictor:
+    return Predictor.load(Settings.model_path)
+
+
+@pytest.fixture(scope="module")
+def astronaut() -> Image.Image:
+    """Eileen Collins, NASA, public domain."""
+    data = pytest.importorskip("skimage.data")
+    return Image.fromarray(data.astronaut()).crop(FACE)
+
+
+def test_it_knows_seven_emotions_and_is_small():
+    _, manifest = load_exported(Settings.model_path)
+    assert tuple(manifest.labels) == SEVEN
+    assert Settings.model_path.stat().st_size < 12_000_000
+
+
+def test_it_gives_the_recorded_answer_to_a_smile(shipped, astronaut):
+    [face] = shipped.predict([astronaut])
+    assert (face.emotion, face.confidence) == ("HAPPY", pytest.approx(RECORDED, abs=1e-3))
+
+
+def test_plain_fastai_gives_the_same_answer(shipped, astronaut):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # fastai's warning of pickle
+        learner = load_learner(Settings.model_path)
+    label, _, probabilities = learner.predict(encode(astronaut))
+    [face] = shipped.predict([read_picture(encode(astronaut))])
+    assert face.emotion == label
+    assert list(face.probabilities.values()) == pytest.approx(probabilities.tolist(), abs=1e-4)
+
+
+@pytest.mark.skipif(not FER2013.exists(), reason="FER2013 is not here; it may not be distributed with the project")
+def test_its_accuracy_on_valid_is_what_the_readme_and_the_card_say(shipped, tmp_path):
+    with zipfile.ZipFile(FER2013) as archive:
+        archive.extractall(tmp_path, [name for name in archive.namelist() if "/valid/" in name])
+    results = {name: evaluate(shipped, tmp_path / "fer2013" / "valid", name) for name in ("five", "seven")}
+    assert (results["five"].n, results["seven"].n) == (2_498, 3_536)
+    assert results["five"].accuracy >= 0.75
+    for text in (ROOT / "README.md").read_text(), (ROOT / "model" / "README.md").read_text():
+        for name, labels in (("five", FIVE), ("seven", SEVEN)):
+            assert re.search(rf"\| {name}\b.*\| {results[name].accuracy:.1%} \|".replace("%", " %"), text), labels
