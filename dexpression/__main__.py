@@ -36,9 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _serve(_options: argparse.Namespace) -> None:
+    settings = Settings.from_env(os.environ)  # a bad value stops here and is named
     from dexpression.serving import serve
 
-    serve(os.environ)
+    serve(settings)
 
 
 def _predict(options: argparse.Namespace) -> None:

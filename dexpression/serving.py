@@ -1,4 +1,4 @@
-"""Settings -> predictor -> app -> port, on a WSGI server that runs on Linux, macOS and Windows."""
+"""Predictor -> app -> port, on a WSGI server that runs on Linux, macOS and Windows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Mapping
 from types import FrameType
 
 import waitress
@@ -23,9 +22,8 @@ from dexpression.web.problems import CONTENT_TYPE, REQUEST_ID, http_problem, new
 logger = logging.getLogger(__name__)
 
 
-def serve(environ: Mapping[str, str]) -> None:
+def serve(settings: Settings) -> None:
     """Answer until SIGINT or SIGTERM; raises DeXpressionError when the start cannot work."""
-    settings = Settings.from_env(environ)
     app = create_app(Predictor.load(settings.model_path), settings)
     server = listen(app, settings)
     signal.signal(signal.SIGTERM, _stop)

@@ -12,7 +12,6 @@ import torch
 from fastai.learner import Learner
 from fastai.torch_core import default_device
 from PIL import Image, ImageDraw
-from torch import nn
 
 from dexpression.architecture import DeXpression
 from dexpression.artifact import export_learner
@@ -84,10 +83,12 @@ def write_class_folders(root: Path, count: int, labels: tuple[str, ...] = SEVEN,
 def exported_learner(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An exported learner of seven labels that has learnt nothing, but answers differently to different faces."""
     torch.manual_seed(0)
-    network = DeXpression.compact(7)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.normal_(module.weight, 1.0, 0.5)
+    network = DeXpression.compact(7).eval()
+    faces = torch.stack([torch.from_numpy(np.array(draw_face(label, 0))) for label in SEVEN]).float() / 64 - 2
+    with torch.no_grad():  # spread the logits, which an untrained network leaves next to each other
+        logits, linear = network(faces[:, None]), network.classifier[-1]
+        linear.bias.copy_((linear.bias - logits.mean(0)) / logits.std(0))
+        linear.weight.div_(logits.std(0)[:, None])
     folder = tmp_path_factory.mktemp("model")
     export_learner(Learner(inference_dataloaders(SEVEN, 48), network, loss_func=EmotionLoss()), folder, 48, {})
     return folder / "dexpression.pkl"
