@@ -41,6 +41,7 @@ class RandomShift:
 class ErasePatch(RandTransform):
     """Put noise in place of one rectangle an image (Zhong et al. 2017): fastai erases the same one in a whole batch."""
 
+    active = True
     order = 100  # after normalisation, so that noise of mean 0 and deviation 1 looks like pixels
 
     def __init__(self, p: float = 0.5, min_side: float = 0.15, max_side: float = 0.5) -> None:
@@ -48,7 +49,7 @@ class ErasePatch(RandTransform):
         self.share, self.min_side, self.max_side = p, min_side, max_side
 
     def encodes(self, x: Tensor) -> Tensor:
-        if x.dim() != 4:  # the labels pass here too
+        if not self.active or x.dim() != 4:  # the labels pass here too
             return x
         down = self._stripe(len(x), x.shape[2], x.device)[:, :, None]
         across = self._stripe(len(x), x.shape[3], x.device)[:, None, :]

@@ -12,6 +12,8 @@ from fastai.torch_core import set_seed
 from torch.amp import autocast
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from dexpression.augmentation import ErasePatch
+
 
 class SeedEpochs(Callback):
     """Make an epoch depend on the seed and its number alone: a run gone on with equals one that was never stopped."""
@@ -25,6 +27,18 @@ class SeedEpochs(Callback):
         seed = self.seed + 1_000 * self.epoch
         set_seed(seed)
         self.learn.dls.train.rng = random.Random(seed)
+
+
+class StopErasing(Callback):
+    """Show whole faces in the last share (0..1) of the epochs, when the small steps of the schedule learn details."""
+
+    def __init__(self, last: float) -> None:
+        self.last = last
+
+    def before_train(self) -> None:
+        for transform in self.learn.dls.train.after_batch.fs:
+            if isinstance(transform, ErasePatch):
+                transform.active = self.epoch < (1 - self.last) * self.n_epoch
 
 
 class WeightAverage(Callback):

@@ -21,7 +21,7 @@ from torch import Tensor
 from dexpression.architecture import DeXpression
 from dexpression.artifact import Manifest, export_learner
 from dexpression.augmentation import augmentations
-from dexpression.callbacks import Bfloat16, Checkpoint, SeedEpochs, WeightAverage, is_faster_in_bfloat16
+from dexpression.callbacks import Bfloat16, Checkpoint, SeedEpochs, StopErasing, WeightAverage, is_faster_in_bfloat16
 from dexpression.data import face_dataloaders, fingerprint, images_per_label
 from dexpression.evaluation import Evaluation, score
 from dexpression.labels import LABEL_SETS, LabelSet
@@ -48,6 +48,7 @@ class Recipe:
     weight_decay: float = 0.05
     label_smoothing: float = 0.1
     ema_decay: float = 0.998  # of the averaged weights: about the last two epochs of FER2013
+    whole_faces: float = 1 / 3  # the last share of the epochs, in which no patches are erased
     votes: float = 0.0  # weight of the FER+ votes in the loss, 0..1; above 0 the data needs them
     precision: Precision = "auto"
     seed: int = 0
@@ -99,7 +100,12 @@ def fit(learner: Learner, recipe: Recipe, runs: Path) -> Path:
     folder = runs / f"{recipe.network}-{recipe.labels}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
     folder.mkdir(parents=True, exist_ok=True)
     logger.info("Checkpoints of this run: %s", folder)
-    callbacks = [SeedEpochs(recipe.seed), WeightAverage(recipe.ema_decay), Checkpoint(folder / "checkpoint.pth")]
+    callbacks = [
+        SeedEpochs(recipe.seed),
+        StopErasing(recipe.whole_faces),
+        WeightAverage(recipe.ema_decay),
+        Checkpoint(folder / "checkpoint.pth"),
+    ]
     learner.fit_one_cycle(recipe.epochs, recipe.learning_rate, cbs=callbacks, reset_opt=True)
     return folder
 
