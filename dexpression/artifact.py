@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from fastai.callback.core import TrainEvalCallback
+from fastai.data.core import DataLoaders
 from fastai.learner import CastToTensor, Learner
 from fastcore.foundation import noop
 
@@ -120,11 +121,9 @@ def load_exported(learner_path: Path) -> tuple[Learner, Manifest]:
         )
     _check_fastai(manifest)
     learner = _unpickled(content, learner_path.name, manifest)
-    made_for = {"labels": list(learner.dls.vocab), "image_size": learner.dls.valid_ds.tls[0].tfms.read_face.size}
-    if made_for != {"labels": manifest.labels, "image_size": manifest.image_size}:
-        raise BrokenManifest(
-            f"{learner_path.name} was made for {made_for}, not for what its manifest says. Export again."
-        )
+    made_for = list(learner.dls.vocab), learner.dls.valid_ds.tls[0].tfms.read_face.size
+    if made_for != (manifest.labels, manifest.image_size):
+        raise BrokenManifest(f"{learner_path.name} has other labels or another size than its manifest. Export again.")
     return learner, manifest
 
 
@@ -140,9 +139,14 @@ def _unpickled(content: bytes, name: str, manifest: Manifest) -> Learner:
         raise BrokenLearner(
             f"{name} cannot be loaded ({type(error).__name__}). {way_out} the learner again."
         ) from error
-    if type(learner) is not Learner or type(learner.model) is not DeXpression:
+    if not _is_ours(learner):
         raise BrokenLearner(f"{name} holds no learner of a DeXpression network. Export the learner again.")
     return learner
+
+
+def _is_ours(learner: Any) -> bool:
+    parts = vars(learner) if type(learner) is Learner else {}
+    return type(parts.get("model")) is DeXpression and type(parts.get("dls")) is DataLoaders
 
 
 def _check_fastai(manifest: Manifest) -> None:

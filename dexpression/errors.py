@@ -11,6 +11,10 @@ class SettingError(DeXpressionError):
     """A DEXPRESSION_* variable has a value that cannot be used."""
 
 
+class RecipeError(DeXpressionError):
+    """A training run cannot be made with these values."""
+
+
 class DataError(DeXpressionError):
     """The faces to train or to evaluate on cannot be used as they are."""
 

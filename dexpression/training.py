@@ -23,6 +23,7 @@ from dexpression.artifact import Manifest, export_learner
 from dexpression.augmentation import augmentations
 from dexpression.callbacks import Bfloat16, Checkpoint, SeedEpochs, StopErasing, WeightAverage, is_faster_in_bfloat16
 from dexpression.data import face_dataloaders, fingerprint, images_per_label
+from dexpression.errors import RecipeError
 from dexpression.evaluation import Evaluation, score
 from dexpression.labels import LABEL_SETS, LabelSet
 from dexpression.loss import EmotionLoss
@@ -31,6 +32,16 @@ from dexpression.prediction import Prediction
 Network = Literal["compact", "paper"]
 Precision = Literal["auto", "bfloat16", "float32"]
 
+RANGES = {
+    "epochs": (1, 10_000),
+    "batch_size": (2, 65_536),  # batch normalisation learns nothing from one image
+    "learning_rate": (1e-8, 10.0),
+    "weight_decay": (0.0, 1.0),
+    "label_smoothing": (0.0, 0.9),
+    "ema_decay": (0.0, 0.99999),
+    "whole_faces": (0.0, 1.0),
+    "votes": (0.0, 1.0),
+}
 IMAGE_SIZES: dict[Network, int] = {"compact": 48, "paper": 224}
 
 logger = logging.getLogger(__name__)
@@ -52,6 +63,12 @@ class Recipe:
     votes: float = 0.0  # weight of the FER+ votes in the loss, 0..1; above 0 the data needs them
     precision: Precision = "auto"
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, (lowest, highest) in RANGES.items():
+            value = getattr(self, name)
+            if not lowest <= value <= highest:
+                raise RecipeError(f"{name} is {value}. It takes {lowest} to {highest}.")
 
     @property
     def image_size(self) -> int:

@@ -47,6 +47,8 @@ def test_evaluate_prints_a_table_for_people(exported_learner, class_folders, cap
     [
         (["evaluate", "nowhere"], "nowhere does not exist"),
         (["train", "nowhere"], "nowhere does not exist"),
+        (["train", "nowhere", "--epochs", "0"], "epochs is 0. It takes 1 to"),
+        (["train", "nowhere", "--votes", "nan"], "votes is nan"),
         (["predict", "face.png", "--model", "nowhere/dexpression.pkl"], "Cannot read nowhere"),
     ],
 )
