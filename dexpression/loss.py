@@ -11,10 +11,20 @@ class EmotionLoss(nn.Module):
     """Smoothed cross-entropy on the label, mixed with cross-entropy on the share of votes where there are any.
 
     Logits (N, C), labels (N,) and, for `votes` above 0, shares (N, C) that sum to 1, or to 0 where nobody voted.
+    `class_weights` (C,) scale what a label, or a vote for it, costs.
     """
 
-    def __init__(self, label_smoothing: float = 0.0, votes: float = 0.0, reduction: str = "mean") -> None:
+    class_weights: Tensor | None
+
+    def __init__(
+        self,
+        label_smoothing: float = 0.0,
+        votes: float = 0.0,
+        reduction: str = "mean",
+        class_weights: Tensor | None = None,
+    ) -> None:
         super().__init__()
+        self.register_buffer("class_weights", class_weights)
         self.label_smoothing = label_smoothing
         self.votes = votes
         self.reduction = reduction  # fastai sets it to "none" to find the worst mistakes
@@ -24,7 +34,13 @@ class EmotionLoss(nn.Module):
         if shares is not None:
             voted = shares.sum(dim=1, keepdim=True) > 0
             target = torch.where(voted, torch.lerp(target, shares.to(target), self.votes), target)
-        return functional.cross_entropy(logits, target, label_smoothing=self.label_smoothing, reduction=self.reduction)
+        return functional.cross_entropy(
+            logits,
+            target,
+            weight=None if self.class_weights is None else self.class_weights.to(logits),
+            label_smoothing=self.label_smoothing,
+            reduction=self.reduction,
+        )
 
     def activation(self, logits: Tensor) -> Tensor:
         """Probabilities, as fastai's `get_preds` and `predict` return them."""

@@ -8,7 +8,7 @@ import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import fastai.callback.progress  # noqa: F401  # progress bars, and Learner.no_bar
 import torch
@@ -19,7 +19,7 @@ from fastai.torch_core import set_seed
 from torch import Tensor
 
 from dexpression.architecture import DeXpression
-from dexpression.artifact import Manifest, export_learner
+from dexpression.artifact import Manifest, export_learner, load_exported, manifest_path
 from dexpression.augmentation import augmentations
 from dexpression.callbacks import Bfloat16, Checkpoint, SeedEpochs, StopErasing, WeightAverage, is_faster_in_bfloat16
 from dexpression.data import face_dataloaders, fingerprint, images_per_label
@@ -38,6 +38,7 @@ RANGES = {
     "learning_rate": (1e-8, 10.0),
     "weight_decay": (0.0, 1.0),
     "label_smoothing": (0.0, 0.9),
+    "balance": (0.0, 1.0),
     "ema_decay": (0.0, 0.99999),
     "whole_faces": (0.0, 1.0),
     "votes": (0.0, 1.0),
@@ -58,11 +59,15 @@ class Recipe:
     learning_rate: float = 2e-3  # the peak of the cycle
     weight_decay: float = 0.05
     label_smoothing: float = 0.1
+    balance: float = (
+        0.0  # a label of n images weighs n to the power of minus this; 0.5 helps rare labels, 1 costs the rest
+    )
     ema_decay: float = 0.998  # of the averaged weights: about the last two epochs of FER2013
     whole_faces: float = 1 / 3  # the last share of the epochs, in which no patches are erased
     votes: float = 0.0  # weight of the FER+ votes in the loss, 0..1; above 0 the data needs them
     precision: Precision = "auto"
     seed: int = 0
+    start: Path | None = None  # an exported learner to go on from, instead of from nothing
 
     def __post_init__(self) -> None:
         for name, (lowest, highest) in RANGES.items():
@@ -73,6 +78,11 @@ class Recipe:
     @property
     def image_size(self) -> int:
         return IMAGE_SIZES[self.network]
+
+    def facts(self) -> dict[str, Any]:
+        """The values as JSON takes them; for a start, the digest of the learner, wherever it lies."""
+        start = Manifest.read(manifest_path(self.start)).sha256 if self.start else None
+        return dataclasses.asdict(self) | {"start": start}
 
 
 def recipe_dataloaders(source: Path, recipe: Recipe, votes: Path | None = None) -> DataLoaders:
@@ -91,16 +101,17 @@ def recipe_dataloaders(source: Path, recipe: Recipe, votes: Path | None = None) 
 
 
 def create_learner(dataloaders: DataLoaders, recipe: Recipe) -> Learner:
-    """An untrained learner; the same recipe starts from the same weights."""
+    """A learner yet to be trained; the same recipe starts from the same weights."""
     set_seed(recipe.seed)
-    build = DeXpression.paper if recipe.network == "paper" else DeXpression.compact
-    network = build(classes=len(dataloaders.vocab))
+    network = _start_network(recipe.start, dataloaders, recipe) if recipe.start else _new_network(dataloaders, recipe)
     # Channels last: on a CPU the pooling beside a FeatEx block's convolutions takes a fifth of the time.
     network = network.to(dataloaders.device).to(memory_format=torch.channels_last)
     return Learner(
         dataloaders,
         network,
-        loss_func=EmotionLoss(recipe.label_smoothing, recipe.votes),
+        loss_func=EmotionLoss(
+            recipe.label_smoothing, recipe.votes, class_weights=class_weights(dataloaders, recipe.balance)
+        ),
         metrics=accuracy,
         wd=recipe.weight_decay,
         cbs=_precision_callbacks(recipe.precision, dataloaders.device),
@@ -113,7 +124,7 @@ def fit(learner: Learner, recipe: Recipe, runs: Path) -> Path:
 
     The run's folder, which is returned, is named after the recipe and the data, so no run takes up another's.
     """
-    identity = json.dumps([dataclasses.asdict(recipe), fingerprint(learner.dls)], sort_keys=True)
+    identity = json.dumps([recipe.facts(), fingerprint(learner.dls)], sort_keys=True)
     folder = runs / f"{recipe.network}-{recipe.labels}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
     folder.mkdir(parents=True, exist_ok=True)
     logger.info("Checkpoints of this run: %s", folder)
@@ -131,7 +142,7 @@ def export_run(learner: Learner, recipe: Recipe, data_name: str, output: Path) -
     """Score a trained learner on its valid split and write it, with what is known of it, into `output`."""
     facts = {
         "network": {"name": recipe.network, "weights": sum(weight.numel() for weight in learner.model.parameters())},
-        "recipe": dataclasses.asdict(recipe),
+        "recipe": recipe.facts(),
         "data": {"name": data_name, "images": images_per_label(learner.dls)},
         "results": {"split": "valid"} | {name: result.to_dict() for name, result in evaluate_learner(learner).items()},
     }
@@ -159,9 +170,37 @@ def evaluate_learner(learner: Learner) -> dict[str, Evaluation]:
     }
 
 
+def class_weights(dataloaders: DataLoaders, balance: float) -> Tensor | None:
+    """A weight a label, 1 on average over the training images; None where all weigh the same."""
+    if balance == 0:
+        return None
+    images = images_per_label(dataloaders)["train"]
+    counts = torch.tensor([float(images.get(label, 0)) for label in dataloaders.vocab])
+    weights = counts.clamp(min=1) ** -balance
+    return weights * counts.sum() / (weights * counts).sum()
+
+
 def accuracy(logits: Tensor, labels: Tensor, *_votes: Tensor) -> Tensor:
     """Share of right answers, 0..1."""
     return (logits.argmax(dim=1) == labels).float().mean()
+
+
+def _new_network(dataloaders: DataLoaders, recipe: Recipe) -> DeXpression:
+    build = DeXpression.paper if recipe.network == "paper" else DeXpression.compact
+    return build(classes=len(dataloaders.vocab))
+
+
+def _start_network(start: Path, dataloaders: DataLoaders, recipe: Recipe) -> DeXpression:
+    learner, manifest = load_exported(start)
+    network: DeXpression = learner.model
+    given, wanted = (manifest.labels, manifest.image_size), (list(dataloaders.vocab), recipe.image_size)
+    if given != wanted:
+        raise RecipeError(f"{start.name} is for {_spell(*given)}; this run is for {_spell(*wanted)}. Choose the same.")
+    return network
+
+
+def _spell(labels: list[str], image_size: int) -> str:
+    return f"{len(labels)} labels and {image_size}x{image_size} pixels"
 
 
 def _precision_callbacks(precision: Precision, device: torch.device) -> list[Bfloat16]:

@@ -24,5 +24,12 @@ def test_votes_replace_the_label_by_their_weight():
     assert EmotionLoss(votes=0.5)(LOGITS, LABELS, SHARES).item() == pytest.approx(expected.item())
 
 
+def test_class_weights_scale_what_a_label_costs():
+    weights = torch.tensor([3.0, 1.0, 0.5])
+    alone = functional.cross_entropy(LOGITS, LABELS, reduction="none")
+    weighted = EmotionLoss(reduction="none", class_weights=weights)(LOGITS, LABELS)
+    assert weighted.tolist() == pytest.approx((alone * weights[LABELS]).tolist())
+
+
 def test_a_loss_a_face_is_what_the_worst_mistakes_are_found_by():
     assert EmotionLoss(reduction="none")(LOGITS, LABELS).shape == (2,)

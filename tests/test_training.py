@@ -14,9 +14,10 @@ from fastai.callback.core import Callback
 
 from dexpression.__main__ import main
 from dexpression.artifact import load_exported
+from dexpression.errors import RecipeError
 from dexpression.labels import SEVEN
 from dexpression.prediction import Predictor
-from dexpression.training import Recipe, create_learner, fit, recipe_dataloaders
+from dexpression.training import Recipe, class_weights, create_learner, fit, recipe_dataloaders
 
 QUICK = Recipe(epochs=3, batch_size=16, ema_decay=0.5, precision="float32")
 
@@ -78,6 +79,31 @@ def test_votes_are_learnt_from_where_they_are_asked_for(class_folders, tmp_path)
     with learner.no_bar(), learner.no_logging():
         fit(learner, recipe, tmp_path)
     assert learner.get_preds()[0].argmax(dim=1).tolist() == [SEVEN.index("HAPPY")] * 7
+
+
+def test_rare_labels_weigh_more_and_images_weigh_one_on_average(tmp_path):
+    write_class_folders(tmp_path / "train", 9, labels=("HAPPY", "SAD"))
+    write_class_folders(tmp_path / "train" / "happy" / "more", 27, labels=("HAPPY",), seed=1)
+    write_class_folders(tmp_path / "valid", 2, labels=("HAPPY", "SAD"), seed=2)
+    dataloaders = recipe_dataloaders(tmp_path, QUICK)
+    assert class_weights(dataloaders, 0.0) is None
+    happy, sad = (float(class_weights(dataloaders, 0.5)[SEVEN.index(label)]) for label in ("HAPPY", "SAD"))
+    assert sad / happy == pytest.approx(2)
+    assert (36 * happy + 9 * sad) / 45 == pytest.approx(1)
+
+
+def test_a_run_can_go_on_from_an_exported_learner(split_folders, tmp_path, exported_learner):
+    recipe = dataclasses.replace(QUICK, epochs=1, learning_rate=1e-8, start=exported_learner)
+    learner = create_learner(recipe_dataloaders(split_folders, recipe), recipe)
+    given = load_exported(exported_learner)[0].model.state_dict()
+    assert all(torch.equal(weight, given[name]) for name, weight in learner.model.state_dict().items())
+    assert recipe.facts()["start"] == load_exported(exported_learner)[1].sha256
+
+
+def test_a_start_that_does_not_fit_the_run_is_refused(split_folders, exported_learner):
+    recipe = dataclasses.replace(QUICK, labels="five", start=exported_learner)
+    with pytest.raises(RecipeError, match=r"is for 7 labels .* this run is for 5 labels"):
+        create_learner(recipe_dataloaders(split_folders, recipe), recipe)
 
 
 @pytest.mark.parametrize("network", ["compact", "paper"])
