@@ -30,7 +30,7 @@ class SeedEpochs(Callback):
 
 
 class StopErasing(Callback):
-    """Show whole faces in the last share (0..1) of the epochs, when the small steps of the schedule learn details."""
+    """Show whole faces in the last share (0..1) of the epochs. The first stage of the shipped model was trained so."""
 
     def __init__(self, last: float) -> None:
         self.last = last
