@@ -9,7 +9,8 @@ import torch
 from fastai.callback.core import Callback, CancelEpochException
 from fastai.callback.fp16 import AMPMode, MixedPrecision
 from fastai.torch_core import set_seed
-from torch.amp import autocast
+from fastcore.foundation import L
+from torch.amp import GradScaler, autocast
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dexpression.augmentation import ErasePatch
@@ -137,8 +138,9 @@ class Bfloat16(MixedPrecision):
         self.device_type = device_type
 
     def before_fit(self) -> None:
-        super().before_fit()
         self.autocast = autocast(self.device_type, dtype=torch.bfloat16)
+        self.learn.scaler = GradScaler(self.device_type, enabled=False)  # bfloat16 has the range of float32
+        self.scales = L()
 
 
 def is_faster_in_bfloat16(device: torch.device) -> bool:

@@ -42,7 +42,7 @@ def test_whole_faces_are_shown_in_the_last_share_of_the_epochs(split_folders, tm
     learner = create_learner(recipe_dataloaders(split_folders, recipe), recipe)
     seen: list[bool] = []
     [erase] = [step for step in learner.dls.train.after_batch.fs if isinstance(step, ErasePatch)]
-    learner.add_cb(Callback(after_epoch=lambda: seen.append(erase.active)))
+    learner.add_cb(Callback(after_epoch=lambda _: seen.append(erase.active)))
     with learner.no_bar(), learner.no_logging():
         fit(learner, recipe, tmp_path)
     assert seen == [True, True, False]

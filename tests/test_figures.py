@@ -14,7 +14,8 @@ from dexpression.settings import Settings
 
 
 def facts_of(name: str) -> str:
-    return Image.open(IMAGES / name).info["Description"]
+    with Image.open(IMAGES / name) as image:
+        return image.info["Description"]
 
 
 def test_the_committed_picture_of_the_networks_was_drawn_from_todays_modules():

@@ -124,14 +124,11 @@ def test_an_upload_never_touches_the_disk_of_the_http_server(exported_learner, m
     monkeypatch.setattr(tempfile, "tempdir", "/nowhere")  # whoever makes a temporary file now fails
     settings = Settings(port=free_port(), max_upload_bytes=MAX_UPLOAD)
     server = listen(create_app(Predictor.load(exported_learner), settings), settings)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
+    threading.Thread(target=server.run, daemon=True).start()
     large = encode(Image.effect_noise((1200, 1200), 100), "BMP")
     assert len(large) > 1_000_000  # waitress by itself puts more than 512 kB on disk
     assert ask(f"http://127.0.0.1:{settings.port}", large)[0] == 200
     assert ask(f"http://127.0.0.1:{settings.port}", bytes(MAX_UPLOAD + 1))[0] == 413
-    server.close()
-    thread.join(timeout=10)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
