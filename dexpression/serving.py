@@ -26,7 +26,8 @@ def serve(settings: Settings) -> None:
     """Answer until SIGINT or SIGTERM; raises DeXpressionError when the start cannot work."""
     app = create_app(Predictor.load(settings.model_path), settings)
     server = listen(app, settings)
-    signal.signal(signal.SIGTERM, _stop)
+    for number in (signal.SIGTERM, signal.SIGINT):  # SIGINT too: a shell has background jobs ignore it
+        signal.signal(number, _stop)
     logger.info("DeXpression answers on http://%s:%d (Ctrl-C stops it)", settings.host, settings.port)
     server.run()  # returns on SystemExit and KeyboardInterrupt; requests in hand have five seconds
     logger.info("Stopped.")
