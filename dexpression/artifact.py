@@ -37,7 +37,6 @@ from dexpression.loss import EmotionLoss
 from dexpression.unpickling import unpickle_learner
 
 LEARNER_FILE = "dexpression.pkl"
-MANIFEST_SUFFIX = ".json"
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ class Manifest:
 
 def manifest_path(learner_path: Path) -> Path:
     """dexpression.pkl -> dexpression.json beside it."""
-    return learner_path.with_suffix(MANIFEST_SUFFIX)
+    return learner_path.with_suffix(".json")
 
 
 def export_learner(learner: Learner, directory: Path, image_size: int, facts: Mapping[str, Any]) -> Manifest:

@@ -43,6 +43,11 @@ class Prediction:
         return Prediction({label: value / total for label, value in chosen.items()})
 
 
+def name_probabilities(labels: Sequence[str], probabilities: Tensor) -> list[Prediction]:
+    """(N, labels) -> one prediction a row."""
+    return [Prediction(dict(zip(labels, row, strict=True))) for row in probabilities.tolist()]
+
+
 class Predictor:
     """The network of an exported learner, without the DataLoader that `learner.predict` builds for every picture.
 
@@ -69,7 +74,7 @@ class Predictor:
             return []
         with torch.inference_mode():
             probabilities = self._network(self._batch(pictures)).softmax(dim=1)
-        return [Prediction(dict(zip(self.labels, row, strict=True))) for row in probabilities.tolist()]
+        return name_probabilities(self.labels, probabilities)
 
     def _batch(self, pictures: Sequence[Image.Image]) -> Tensor:
         """(N, 1, size, size), normalised as in training."""

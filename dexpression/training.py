@@ -27,7 +27,7 @@ from dexpression.errors import RecipeError
 from dexpression.evaluation import Evaluation, score
 from dexpression.labels import LABEL_SETS, LabelSet
 from dexpression.loss import EmotionLoss
-from dexpression.prediction import Prediction
+from dexpression.prediction import name_probabilities
 
 Network = Literal["compact", "paper"]
 Precision = Literal["auto", "bfloat16", "float32"]
@@ -161,7 +161,7 @@ def evaluate_learner(learner: Learner) -> dict[str, Evaluation]:
     labels = list(learner.dls.vocab)
     with learner.no_bar():
         probabilities = learner.get_preds()[0]
-    predictions = [Prediction(dict(zip(labels, row, strict=True))) for row in probabilities.tolist()]
+    predictions = name_probabilities(labels, probabilities)
     truth = [face.label for face in learner.dls.valid_ds.items]
     return {
         name: score(truth, predictions, members) for name, members in LABEL_SETS.items() if set(members) <= set(labels)
