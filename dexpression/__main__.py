@@ -120,9 +120,9 @@ def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser], la
     train.add_argument("--balance", type=float, help="0 weighs images alike, 1 labels alike (default: 0.5)")
     train.add_argument("--ema-decay", type=float)
     train.add_argument(
-        "--whole-faces", type=float, help="last share of the epochs, without erased patches (default: 0)"
+        "--votes", type=float, help="weight of the FER+ votes in the loss, where there are any (default: 1)"
     )
-    train.add_argument("--votes", type=float, help="weight of FER+ votes in the loss, 0 to 1 (default: 0)")
+    train.add_argument("--blend", type=float, help="share of the votes' head in the answer, 0 to 1")
     train.add_argument("--votes-file", type=Path, help="(default: ferplus.csv or fer2013new.csv beside the faces)")
     train.add_argument("--precision", choices=["auto", "bfloat16", "float32"])
     train.add_argument("--seed", type=int)

@@ -54,23 +54,31 @@ def _halve() -> nn.MaxPool2d:
     return nn.MaxPool2d(3, stride=2, padding=1)
 
 
+def _linear(features: int, classes: int, heads: int) -> list[nn.Module]:
+    """(N, features) -> (N, classes) or, for several heads, (N, heads, classes)."""
+    linear = nn.Linear(features, heads * classes)
+    return [linear] if heads == 1 else [linear, nn.Unflatten(1, (heads, classes))]
+
+
 # (reduced, detail, context) of each FeatEx block of the compact network, None where the maps are halved.
 COMPACT_BLOCKS = [
-    (24, 48, 16),
+    (48, 96, 32),
+    (48, 96, 32),
     None,
-    (48, 112, 32),
-    (48, 112, 32),
+    (64, 160, 64),
+    (64, 160, 64),
     None,
-    (96, 208, 64),
-    (96, 208, 64),
-    (96, 208, 64),
+    (96, 224, 96),
+    (96, 224, 96),
+    (96, 224, 96),
 ]
 
 
 class DeXpression(nn.Module):
     """Stem, FeatEx blocks, classifier: (N, 1, H, W) grey faces -> (N, classes) logits.
 
-    Build one with `paper` (224x224, the published table) or `compact` (48x48, the one we ship).
+    Of several heads on the same features: (N, heads, classes). Build one with `paper` (224x224, the published table) or
+    `compact` (48x48, the one we ship).
     """
 
     def __init__(
@@ -97,7 +105,7 @@ class DeXpression(nn.Module):
             raise ValueError(f"This network takes grey faces (N, 1, H, W) of {size}; these are {tuple(faces.shape)}.")
 
     @classmethod
-    def paper(cls, classes: int = 11, image_size: int = 224) -> DeXpression:
+    def paper(cls, classes: int = 11, image_size: int = 224, heads: int = 1) -> DeXpression:
         """The table of Burkert et al. 2015 to the letter; at 224x224 and 11 classes it has 1,003,563 weights.
 
         Its linear layer sees every position of the last maps, so a network is made for one `image_size`, in pixels.
@@ -109,24 +117,24 @@ class DeXpression(nn.Module):
             side = (side + 1) // 2
         stem = nn.Sequential(Convolution(1, 64, 7, stride=2), _halve(), nn.LocalResponseNorm(5))
         blocks = nn.Sequential(FeatEx(64), _halve(), FeatEx(272), _halve())
-        classifier = nn.Sequential(nn.Flatten(), nn.Linear(272 * side * side, classes))
+        classifier = nn.Sequential(nn.Flatten(), *_linear(272 * side * side, classes, heads))
         return cls(stem, blocks, classifier, smallest=image_size, largest=image_size)
 
     @classmethod
-    def compact(cls, classes: int = 7) -> DeXpression:
+    def compact(cls, classes: int = 7, heads: int = 1) -> DeXpression:
         """The network that we ship: the paper's parts made for 48x48 faces; takes any size from 8x8.
 
         It departs from the paper where 48x48 asks for it:
         - the stem keeps the resolution (3x3, stride 1): 7x7 at stride 2 and a pooling would leave 12x12 for all blocks;
         - batch normalisation instead of local response normalisation, after every convolution (see `Convolution`);
-        - six FeatEx blocks instead of two, at 24, 12 and 6 pixels, narrow where the maps are large: most of the
+        - seven FeatEx blocks instead of two, at 24, 12 and 6 pixels, narrow where the maps are large: most of the
           multiply-adds are there, most of the weights pay off where the maps are small;
         - global average pooling and dropout before the linear layer: the paper's linear layer holds more than half of
           its weights and learns FER2013 by heart.
         """
-        stem = nn.Sequential(Convolution(1, 24, 3, batch_norm=True), _halve())
+        channels = 32
+        stem = nn.Sequential(Convolution(1, channels, 3, batch_norm=True), _halve())
         blocks: list[nn.Module] = []
-        channels = 24
         for width in COMPACT_BLOCKS:
             if width is None:
                 blocks.append(_halve())
@@ -135,5 +143,6 @@ class DeXpression(nn.Module):
             block = FeatEx(channels, reduced=reduced, detail=detail, context=context, batch_norm=True)
             blocks.append(block)
             channels = block.out_channels
-        classifier = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.2), nn.Linear(channels, classes))
+        pooling = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.2)]
+        classifier = nn.Sequential(*pooling, *_linear(channels, classes, heads))
         return cls(stem, nn.Sequential(*blocks), classifier, smallest=8)

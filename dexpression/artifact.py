@@ -162,7 +162,7 @@ def _lean(learner: Learner, labels: list[str], image_size: int) -> Learner:
     lean = Learner(
         inference_dataloaders(labels, image_size),
         network,
-        loss_func=EmotionLoss(),
+        loss_func=EmotionLoss(blend=learner.loss_func.blend),
         cbs=[TrainEvalCallback(), CastToTensor()],
         default_cbs=False,
     )

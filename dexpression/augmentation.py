@@ -9,9 +9,11 @@ from fastai.vision.augment import AffineCoordTfm, PadMode, RandTransform, affine
 from torch import Tensor
 
 
-def augmentations(max_shift: float = 0.1, max_rotate: float = 12.0, max_zoom: float = 1.2) -> list[Any]:
+def augmentations(max_shift: float = 0.1, max_rotate: float = 15.0, max_zoom: float = 1.25) -> list[Any]:
     """Flip, rotation (degrees), zoom (1/max_zoom..max_zoom), shift (share of the side), light, and erased patches."""
-    flip_turn_zoom_light = aug_transforms(
+    # Given to fastai's own, the shift becomes one matrix with them, so that a face is interpolated once.
+    shift = AffineCoordTfm(aff_fs=RandomShift(max_shift), pad_mode=PadMode.Zeros, align_corners=False)
+    changes = aug_transforms(
         max_rotate=max_rotate,
         min_zoom=1 / max_zoom,
         max_zoom=max_zoom,
@@ -20,9 +22,9 @@ def augmentations(max_shift: float = 0.1, max_rotate: float = 12.0, max_zoom: fl
         p_affine=0.9,
         p_lighting=0.5,
         pad_mode=PadMode.Zeros,
+        xtra_tfms=[shift],
     )
-    shift = AffineCoordTfm(aff_fs=RandomShift(max_shift), pad_mode=PadMode.Zeros, align_corners=False)
-    return [*flip_turn_zoom_light, shift, ErasePatch()]
+    return [*changes, ErasePatch()]
 
 
 class RandomShift:
@@ -41,7 +43,6 @@ class RandomShift:
 class ErasePatch(RandTransform):
     """Put noise in place of one rectangle an image (Zhong et al. 2017): fastai erases the same one in a whole batch."""
 
-    active = True
     order = 100  # after normalisation, so that noise of mean 0 and deviation 1 looks like pixels
 
     def __init__(self, p: float = 0.5, min_side: float = 0.15, max_side: float = 0.5) -> None:
@@ -49,7 +50,7 @@ class ErasePatch(RandTransform):
         self.share, self.min_side, self.max_side = p, min_side, max_side
 
     def encodes(self, x: Tensor) -> Tensor:
-        if not self.active or x.dim() != 4:  # the labels pass here too
+        if x.dim() != 4:  # the labels pass here too
             return x
         down = self._stripe(len(x), x.shape[2], x.device)[:, :, None]
         across = self._stripe(len(x), x.shape[3], x.device)[:, None, :]

@@ -1,4 +1,4 @@
-"""What happens between the batches of a run: seeds, averaged weights, checkpoints, bfloat16."""
+"""What happens between the batches of a run: seeds, growing faces, averaged weights, checkpoints, bfloat16."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from fastai.callback.fp16 import AMPMode, MixedPrecision
 from fastai.torch_core import set_seed
 from fastcore.foundation import L
 from torch.amp import GradScaler, autocast
+from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-
-from dexpression.augmentation import ErasePatch
 
 
 class SeedEpochs(Callback):
@@ -30,16 +29,25 @@ class SeedEpochs(Callback):
         self.learn.dls.train.rng = random.Random(seed)
 
 
-class StopErasing(Callback):
-    """Show whole faces in the last share (0..1) of the epochs. The first stage of the shipped model was trained so."""
+class GrowFaces(Callback):
+    """Train on faces shrunk to `smallest` pixels a side at first, on whole ones in the last third of the epochs.
 
-    def __init__(self, last: float) -> None:
-        self.last = last
+    A run takes a quarter less time: progressive resizing, as in Tan and Le 2021 (EfficientNetV2). The side grows by 8
+    pixels, so that maps which are halved three times stay whole.
+    """
+
+    def __init__(self, smallest: int, largest: int) -> None:
+        self.sides = range(smallest, largest + 1, 8)
 
     def before_train(self) -> None:
-        for transform in self.learn.dls.train.after_batch.fs:
-            if isinstance(transform, ErasePatch):
-                transform.active = self.epoch < (1 - self.last) * self.n_epoch
+        share = 1.5 * self.epoch / self.n_epoch  # of the two thirds in which they grow
+        self.side = self.sides[min(int(share * (len(self.sides) - 1)), len(self.sides) - 1)]
+
+    def before_batch(self) -> None:
+        faces = self.learn.xb[0]
+        if self.training and faces.shape[-1] > self.side:
+            shrunk = functional.interpolate(faces, size=(self.side, self.side), mode="bilinear", antialias=True)
+            self.learn.xb = (shrunk, *self.learn.xb[1:])
 
 
 class WeightAverage(Callback):

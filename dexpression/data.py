@@ -72,8 +72,8 @@ def face_dataloaders(
     """Class folders (with or without splits) or fer2013.csv -> DataLoaders of (N, 1, size, size) faces and labels.
 
     Images that most people called "not a face" (where there are votes) and repeated images are left out; a missing
-    valid split is taken from train. With `with_votes` a third part is (N, labels): the share of votes a label, all
-    zero where nobody chose one of `labels`. Raises DataError.
+    valid split is taken from train. With `with_votes`, where there are votes, a third part is (N, labels): the share of
+    votes a label, all zero where nobody chose one of `labels`. Raises DataError.
     """
     vocabulary = LABEL_SETS[labels]
     found = read_faces(source, size).of_labels(vocabulary)
@@ -85,8 +85,7 @@ def face_dataloaders(
     logger.info("After repeats and non-faces were dropped: %d train, %d valid", len(train), len(valid))
     blocks: list[Any] = [TransformBlock(type_tfms=ReadFace(size), item_tfms=ToTensor), CategoryBlock(vocabulary)]
     getters: list[Any] = [attrgetter("label")]
-    if with_votes:
-        _require_votes(train + valid, source)
+    if with_votes and votes:
         blocks.append(RegressionBlock(len(vocabulary)))
         getters.append(_VoteShares(vocabulary))
     block = DataBlock(
@@ -139,6 +138,11 @@ def split_faces(faces: Sequence[Face], valid_fraction: float, seed: int) -> tupl
     if not valid:
         train, valid = _split_off(train, valid_fraction, seed)
     return train, valid
+
+
+def has_votes(dataloaders: DataLoaders) -> bool:
+    """Whether a batch has a third part, the votes."""
+    return len(dataloaders.train_ds.tls) == 3
 
 
 def images_per_label(dataloaders: DataLoaders) -> dict[str, dict[str, int]]:
@@ -226,8 +230,3 @@ def _require_classes(train: Sequence[Face]) -> None:
         raise DataError(
             f"Training needs images of at least two labels; found {len(train)} images of {labels or 'none'}."
         )
-
-
-def _require_votes(faces: Sequence[Face], source: Path) -> None:
-    if any(face.votes is None for face in faces):
-        raise DataError(f"No FER+ votes beside {source}. Put ferplus.csv or fer2013new.csv there, or name the file.")

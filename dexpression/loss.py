@@ -7,11 +7,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
-class EmotionLoss(nn.Module):
-    """Smoothed cross-entropy on the label, mixed with cross-entropy on the share of votes where there are any.
+def label_logits(logits: Tensor) -> Tensor:
+    """(N, C) of the head that learns labels, of (N, C) or (N, 2, C)."""
+    return logits if logits.dim() == 2 else logits[:, 0]
 
-    Logits (N, C), labels (N,) and, for `votes` above 0, shares (N, C) that sum to 1, or to 0 where nobody voted.
-    `class_weights` (C,) scale what a label, or a vote for it, costs.
+
+class EmotionLoss(nn.Module):
+    """Smoothed cross-entropy on the label and, from a network's second head, cross-entropy on the share of votes.
+
+    Logits (N, C) of one head or (N, 2, C) of two, labels (N,) and, where there are votes, shares (N, C) that sum to 1,
+    or to 0 where nobody voted. `class_weights` (C,) scale what a label, or a vote for it, costs, and `votes` what the
+    second head's part does. `blend`, 0..1, is the second head's share in the answer.
     """
 
     class_weights: Tensor | None
@@ -19,7 +25,8 @@ class EmotionLoss(nn.Module):
     def __init__(
         self,
         label_smoothing: float = 0.0,
-        votes: float = 0.0,
+        votes: float = 1.0,
+        blend: float = 0.0,
         reduction: str = "mean",
         class_weights: Tensor | None = None,
     ) -> None:
@@ -27,24 +34,30 @@ class EmotionLoss(nn.Module):
         self.register_buffer("class_weights", class_weights)
         self.label_smoothing = label_smoothing
         self.votes = votes
+        self.blend = blend
         self.reduction = reduction  # fastai sets it to "none" to find the worst mistakes
 
     def forward(self, logits: Tensor, labels: Tensor, shares: Tensor | None = None) -> Tensor:
-        target = functional.one_hot(labels, logits.shape[1]).to(logits.dtype)
-        if shares is not None:
-            voted = shares.sum(dim=1, keepdim=True) > 0
-            target = torch.where(voted, torch.lerp(target, shares.to(target), self.votes), target)
+        loss = self._cross_entropy(label_logits(logits), labels, self.label_smoothing)
+        if logits.dim() == 3 and shares is not None:
+            loss = loss + self.votes * self._cross_entropy(logits[:, 1], shares.to(logits))
+        return loss
+
+    def _cross_entropy(self, logits: Tensor, target: Tensor, label_smoothing: float = 0.0) -> Tensor:
+        if target.dim() == 1:  # torch divides the mean over labels, but not over shares, by the sum of the weights
+            target = functional.one_hot(target, logits.shape[1]).to(logits.dtype)
+        weight = None if self.class_weights is None else self.class_weights.to(logits)
         return functional.cross_entropy(
-            logits,
-            target,
-            weight=None if self.class_weights is None else self.class_weights.to(logits),
-            label_smoothing=self.label_smoothing,
-            reduction=self.reduction,
+            logits, target, weight=weight, label_smoothing=label_smoothing, reduction=self.reduction
         )
 
     def activation(self, logits: Tensor) -> Tensor:
-        """Probabilities, as fastai's `get_preds` and `predict` return them."""
-        return logits.softmax(dim=-1)
+        """Probabilities (N, C), as fastai's `get_preds` and `predict` return them."""
+        probabilities = logits.softmax(dim=-1)
+        if probabilities.dim() == 2:
+            return probabilities
+        by_label, by_votes = probabilities.unbind(dim=1)
+        return torch.lerp(by_label, by_votes, self.blend)
 
     def decodes(self, probabilities: Tensor) -> Tensor:
         """The index of the label."""

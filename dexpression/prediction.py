@@ -60,6 +60,7 @@ class Predictor:
         self.labels = tuple(manifest.labels)
         self.image_size = manifest.image_size
         self._network = learner.model.eval()
+        self._activation = learner.loss_func.activation
         normalize = learner.dls.valid.after_batch.normalize
         self._mean, self._std = float(normalize.mean), float(normalize.std)
 
@@ -73,7 +74,7 @@ class Predictor:
         if not pictures:
             return []
         with torch.inference_mode():
-            probabilities = self._network(self._batch(pictures)).softmax(dim=1)
+            probabilities = self._activation(self._network(self._batch(pictures)))
         return name_probabilities(self.labels, probabilities)
 
     def _batch(self, pictures: Sequence[Image.Image]) -> Tensor:

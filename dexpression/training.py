@@ -21,12 +21,12 @@ from torch import Tensor
 from dexpression.architecture import DeXpression
 from dexpression.artifact import Manifest, export_learner, load_exported, manifest_path
 from dexpression.augmentation import augmentations
-from dexpression.callbacks import Bfloat16, Checkpoint, SeedEpochs, StopErasing, WeightAverage, is_faster_in_bfloat16
-from dexpression.data import face_dataloaders, fingerprint, images_per_label
+from dexpression.callbacks import Bfloat16, Checkpoint, GrowFaces, SeedEpochs, WeightAverage, is_faster_in_bfloat16
+from dexpression.data import face_dataloaders, fingerprint, has_votes, images_per_label
 from dexpression.errors import RecipeError
 from dexpression.evaluation import Evaluation, score
 from dexpression.labels import LABEL_SETS, LabelSet
-from dexpression.loss import EmotionLoss
+from dexpression.loss import EmotionLoss, label_logits
 from dexpression.prediction import name_probabilities
 
 Network = Literal["compact", "paper"]
@@ -40,10 +40,11 @@ RANGES = {
     "label_smoothing": (0.0, 0.9),
     "balance": (0.0, 1.0),
     "ema_decay": (0.0, 0.99999),
-    "whole_faces": (0.0, 1.0),
-    "votes": (0.0, 1.0),
+    "votes": (0.0, 10.0),
+    "blend": (0.0, 1.0),
 }
-IMAGE_SIZES: dict[Network, int] = {"compact": 48, "paper": 224}
+# Pixels a side in the first epochs and in the last. The paper's linear layer takes one size alone.
+IMAGE_SIZES: dict[Network, tuple[int, int]] = {"compact": (32, 48), "paper": (224, 224)}
 
 logger = logging.getLogger(__name__)
 
@@ -54,15 +55,15 @@ class Recipe:
 
     network: Network = "compact"
     labels: LabelSet = "seven"
-    epochs: int = 40
+    epochs: int = 45
     batch_size: int = 128
     learning_rate: float = 2e-3  # the peak of the cycle
     weight_decay: float = 0.05
     label_smoothing: float = 0.1
     balance: float = 0.5  # a label of n images weighs n to the power of minus this: DISGUST has a twentieth of HAPPY's
     ema_decay: float = 0.999  # of the averaged weights: about the last five epochs of FER2013
-    whole_faces: float = 0.0  # the last share of the epochs, in which no patches are erased; a third overfitted
-    votes: float = 0.0  # weight of the FER+ votes in the loss, 0..1; above 0 the data needs them
+    votes: float = 1.0  # weight, beside the label's, of the head that learns FER+ votes; 0, or no votes: no such head
+    blend: float = 0.0  # that head's share in the answer
     precision: Precision = "auto"
     seed: int = 0
     start: Path | None = None  # an exported learner to go on from, instead of from nothing
@@ -75,7 +76,7 @@ class Recipe:
 
     @property
     def image_size(self) -> int:
-        return IMAGE_SIZES[self.network]
+        return IMAGE_SIZES[self.network][1]
 
     def facts(self) -> dict[str, Any]:
         """The values as JSON takes them; for a start, the digest of the learner, wherever it lies."""
@@ -108,7 +109,10 @@ def create_learner(dataloaders: DataLoaders, recipe: Recipe) -> Learner:
         dataloaders,
         network,
         loss_func=EmotionLoss(
-            recipe.label_smoothing, recipe.votes, class_weights=class_weights(dataloaders, recipe.balance)
+            recipe.label_smoothing,
+            recipe.votes,
+            recipe.blend if has_votes(dataloaders) else 0.0,
+            class_weights=class_weights(dataloaders, recipe.balance),
         ),
         metrics=accuracy,
         wd=recipe.weight_decay,
@@ -128,7 +132,7 @@ def fit(learner: Learner, recipe: Recipe, runs: Path) -> Path:
     logger.info("Checkpoints of this run: %s", folder)
     callbacks = [
         SeedEpochs(recipe.seed),
-        StopErasing(recipe.whole_faces),
+        GrowFaces(*IMAGE_SIZES[recipe.network]),
         WeightAverage(recipe.ema_decay),
         Checkpoint(folder / "checkpoint.pth"),
     ]
@@ -179,13 +183,13 @@ def class_weights(dataloaders: DataLoaders, balance: float) -> Tensor | None:
 
 
 def accuracy(logits: Tensor, labels: Tensor, *_votes: Tensor) -> Tensor:
-    """Share of right answers, 0..1."""
-    return (logits.argmax(dim=1) == labels).float().mean()
+    """Share of right answers, 0..1, of the head that learns labels."""
+    return (label_logits(logits).argmax(dim=1) == labels).float().mean()
 
 
 def _new_network(dataloaders: DataLoaders, recipe: Recipe) -> DeXpression:
     build = DeXpression.paper if recipe.network == "paper" else DeXpression.compact
-    return build(classes=len(dataloaders.vocab))
+    return build(classes=len(dataloaders.vocab), heads=2 if has_votes(dataloaders) else 1)
 
 
 def _start_network(start: Path, dataloaders: DataLoaders, recipe: Recipe) -> DeXpression:

@@ -44,7 +44,7 @@ MADE = {
     "torch.nn.modules.container": {"Sequential"},
     "torch.nn.modules.conv": {"Conv2d"},
     "torch.nn.modules.dropout": {"Dropout"},
-    "torch.nn.modules.flatten": {"Flatten"},
+    "torch.nn.modules.flatten": {"Flatten", "Unflatten"},
     "torch.nn.modules.linear": {"Linear"},
     "torch.nn.modules.normalization": {"LocalResponseNorm"},
     "torch.nn.modules.pooling": {"AdaptiveAvgPool2d", "MaxPool2d"},

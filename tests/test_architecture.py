@@ -69,6 +69,13 @@ def test_the_compact_network_takes_any_size_from_8x8(size):
     assert DeXpression.compact(5).eval()(torch.rand(2, 1, *size)).shape == (2, 5)
 
 
+@pytest.mark.parametrize(
+    ("network", "size"), [(DeXpression.paper(7, heads=2), 224), (DeXpression.compact(7, heads=2), 48)]
+)
+def test_two_heads_answer_side_by_side(network, size):
+    assert network.eval()(torch.rand(3, 1, size, size)).shape == (3, 2, 7)
+
+
 @pytest.mark.parametrize("size", [16, 48, 97, 224])
 def test_a_paper_network_can_be_made_for_another_size(size):
     assert DeXpression.paper(7, image_size=size)(torch.rand(1, 1, size, size)).shape == (1, 7)

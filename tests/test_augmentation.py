@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from fastai.callback.core import Callback
 from fastai.torch_core import TensorImageBW
 from fasttransform import Pipeline
 
 from dexpression.augmentation import ErasePatch, RandomShift, augmentations
-from dexpression.training import Recipe, create_learner, fit, recipe_dataloaders
 
 
 @pytest.fixture(autouse=True)
@@ -35,17 +33,6 @@ def test_a_shift_moves_by_no_more_than_its_share_of_the_side():
     matrices = RandomShift(0.1)(batch(1000))
     shifts = torch.Tensor(matrices)[:, :2, 2] / 2  # grid coordinates run from -1 to 1, so 2 is the whole side
     assert 0.09 < float(shifts.abs().max()) <= 0.1
-
-
-def test_whole_faces_are_shown_in_the_last_share_of_the_epochs(split_folders, tmp_path):
-    recipe = Recipe(epochs=3, batch_size=16, whole_faces=1 / 3)
-    learner = create_learner(recipe_dataloaders(split_folders, recipe), recipe)
-    seen: list[bool] = []
-    [erase] = [step for step in learner.dls.train.after_batch.fs if isinstance(step, ErasePatch)]
-    learner.add_cb(Callback(after_epoch=lambda _: seen.append(erase.active)))
-    with learner.no_bar(), learner.no_logging():
-        fit(learner, recipe, tmp_path)
-    assert seen == [True, True, False]
 
 
 def test_a_patch_is_erased_from_about_the_share_asked_for():

@@ -11,7 +11,7 @@ import torch
 from conftest import draw_face, write_class_folders
 from test_sources import write_votes
 
-from dexpression.data import face_dataloaders, fingerprint, images_per_label, split_faces
+from dexpression.data import face_dataloaders, fingerprint, has_votes, images_per_label, split_faces
 from dexpression.errors import DataError
 from dexpression.labels import FIVE, SEVEN
 from dexpression.sources import read_faces
@@ -91,9 +91,10 @@ def test_what_most_people_call_no_face_is_not_trained_on(class_folders):
     assert "ANGRY" not in images_per_label(dataloaders)["train"]
 
 
-def test_votes_asked_for_but_missing_are_named(class_folders):
-    with pytest.raises(DataError, match=r"No FER\+ votes"):
-        face_dataloaders(class_folders, with_votes=True)
+def test_faces_without_votes_come_without_them(class_folders):
+    dataloaders = face_dataloaders(class_folders, with_votes=True)
+    assert not has_votes(dataloaders)
+    assert len(dataloaders.valid.one_batch()) == 2
 
 
 def test_one_class_only_is_refused_with_what_was_found(tmp_path):

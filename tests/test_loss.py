@@ -1,4 +1,4 @@
-"""The loss between the label and the votes."""
+"""The loss on the label and on the votes, and the answer of two heads."""
 
 from __future__ import annotations
 
@@ -18,10 +18,30 @@ def test_without_votes_it_is_smoothed_cross_entropy():
     assert EmotionLoss(0.1)(LOGITS, LABELS).item() == pytest.approx(expected.item())
 
 
-def test_votes_replace_the_label_by_their_weight():
-    target = torch.tensor([[0.5, 0.25, 0.25], [0.0, 0.0, 1.0]])  # nobody voted on the second face
-    expected = functional.cross_entropy(LOGITS, target)
-    assert EmotionLoss(votes=0.5)(LOGITS, LABELS, SHARES).item() == pytest.approx(expected.item())
+def test_each_head_learns_its_own_truth():
+    by_label, by_votes = LOGITS, LOGITS.flip(1)
+    on_votes = functional.cross_entropy(by_votes[:1], SHARES[:1]) / 2  # nobody voted on the second face
+    expected = functional.cross_entropy(by_label, LABELS) + 0.5 * on_votes
+    both = torch.stack([by_label, by_votes], dim=1)
+    assert EmotionLoss(votes=0.5)(both, LABELS, SHARES).item() == pytest.approx(expected.item())
+
+
+def test_without_votes_the_second_head_learns_nothing():
+    both = torch.stack([LOGITS, LOGITS], dim=1).requires_grad_()
+    EmotionLoss()(both, LABELS).backward()
+    assert both.grad[:, 0].abs().sum() > 0
+    assert both.grad[:, 1].abs().sum() == 0
+
+
+def test_one_head_leaves_the_votes_aside():
+    assert torch.equal(EmotionLoss()(LOGITS, LABELS, SHARES), EmotionLoss()(LOGITS, LABELS))
+
+
+@pytest.mark.parametrize("blend", [0.0, 0.25, 1.0])
+def test_the_answer_is_a_blend_of_both_heads(blend):
+    by_votes = LOGITS.flip(1)
+    answer = EmotionLoss(blend=blend).activation(torch.stack([LOGITS, by_votes], dim=1))
+    assert torch.allclose(answer, (1 - blend) * LOGITS.softmax(1) + blend * by_votes.softmax(1))
 
 
 def test_class_weights_scale_what_a_label_costs():

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from test_sources import write_votes
 
 from dexpression.prediction import Predictor
 
@@ -20,6 +21,7 @@ def cells() -> list[dict[str, object]]:
 
 
 def test_the_notebook_trains_and_exports_a_model_that_loads(split_folders, tmp_path, exported_learner):
+    write_votes(split_folders / "fer2013new.csv", None, 1070)
     parameters = {
         "data": split_folders,
         "labels": "five",

@@ -17,7 +17,7 @@ from dexpression.artifact import load_exported
 from dexpression.errors import RecipeError
 from dexpression.labels import SEVEN
 from dexpression.prediction import Predictor
-from dexpression.training import Recipe, class_weights, create_learner, fit, recipe_dataloaders
+from dexpression.training import Recipe, class_weights, create_learner, fit, recipe_dataloaders, train
 
 QUICK = Recipe(epochs=3, batch_size=16, ema_decay=0.5, precision="float32")
 
@@ -74,11 +74,33 @@ def test_votes_are_learnt_from_where_they_are_asked_for(class_folders, tmp_path)
     from test_sources import write_votes
 
     write_votes(class_folders / "fer2013new.csv", None, 70)  # everybody saw happiness in every face
-    recipe = dataclasses.replace(QUICK, epochs=4, votes=1.0)
+    recipe = dataclasses.replace(QUICK, epochs=4, blend=1.0)
     learner = create_learner(recipe_dataloaders(class_folders, recipe), recipe)
     with learner.no_bar(), learner.no_logging():
         fit(learner, recipe, tmp_path)
     assert learner.get_preds()[0].argmax(dim=1).tolist() == [SEVEN.index("HAPPY")] * 7
+
+
+def test_a_model_of_two_heads_can_go_on_with_faces_that_nobody_voted_on(class_folders, tmp_path):
+    from test_sources import write_votes
+
+    votes = write_votes(class_folders / "fer2013new.csv", None, 70)
+    recipe = dataclasses.replace(QUICK, epochs=1, blend=1.0)
+    train(class_folders, recipe, tmp_path / "model", tmp_path / "runs")
+    votes.unlink()
+    recipe = dataclasses.replace(recipe, start=tmp_path / "model" / "dexpression.pkl")
+    train(class_folders, recipe, tmp_path / "next", tmp_path / "runs")
+    learner, _ = load_exported(tmp_path / "next" / "dexpression.pkl")
+    assert learner.loss_func.blend == 0
+
+
+def test_faces_grow_to_their_whole_size_by_the_last_third(split_folders, tmp_path):
+    sides: list[list[int]] = [[], []]
+    note = Callback(after_batch=lambda self: sides[self.training].append(self.xb[0].shape[-1]))
+    recipe = dataclasses.replace(QUICK, batch_size=42)
+    trained(split_folders, tmp_path, recipe, note)
+    assert sides[True] == [32, 40, 48]
+    assert set(sides[False]) == {48}
 
 
 def test_rare_labels_weigh_more_and_images_weigh_one_on_average(tmp_path):
