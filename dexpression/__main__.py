@@ -1,4 +1,4 @@
-"""The command line: python -m dexpression serve | predict | evaluate | train."""
+"""The command line: python -m dexpression serve | predict | evaluate | train | crossvalidate."""
 
 from __future__ import annotations
 
@@ -6,17 +6,21 @@ import argparse
 import json
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from dexpression.errors import DeXpressionError
 from dexpression.labels import FIVE, LabelSet
 from dexpression.settings import Settings
 from dexpression.sources import Split
+
+if TYPE_CHECKING:
+    from dexpression.training import Recipe
 
 # The commands import what they need themselves: torch and fastai take seconds, and `--help` needs neither.
 
@@ -65,23 +69,43 @@ def _evaluate(options: argparse.Namespace) -> None:
     from dexpression.evaluation import evaluate
     from dexpression.prediction import Predictor
 
-    evaluation = evaluate(Predictor.load(options.model), options.folder, options.labels, options.split)
+    evaluation = evaluate(
+        Predictor.load(options.model), options.folder, options.labels, options.split, options.truth, options.votes_file
+    )
     print(json.dumps(evaluation.to_dict()) if options.json else evaluation.table())
 
 
 def _train(options: argparse.Namespace) -> None:
-    from dexpression.training import Recipe, train
+    from dexpression.exporting import train
+
+    train(options.folder, _recipe(options), options.output, options.runs, options.votes_file)
+
+
+def _crossvalidate(options: argparse.Namespace) -> None:
+    from dexpression.crossvalidation import crossvalidate
+
+    print(crossvalidate(options.folder, _recipe(options), options.runs, options.folds, options.group_by).table())
+
+
+def _recipe(options: argparse.Namespace) -> Recipe:
+    from dexpression.training import Recipe
 
     given = {field.name: getattr(options, field.name) for field in fields(Recipe)}
-    recipe = Recipe(**{name: value for name, value in given.items() if value is not None})
-    train(options.folder, recipe, options.output, options.runs, options.votes_file)
+    return Recipe(**{name: value for name, value in given.items() if value is not None})
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no regular expression: {error}") from error
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m dexpression", description="Emotions on faces, on your own machine."
     )
-    commands = parser.add_subparsers(required=True, metavar="serve | predict | evaluate | train")
+    commands = parser.add_subparsers(required=True, metavar="serve | predict | evaluate | train | crossvalidate")
     model = argparse.ArgumentParser(add_help=False)
     model.add_argument("--model", type=Path, default=Settings.model_path, help="(default: the shipped one)")
     label_sets = get_args(LabelSet)
@@ -97,39 +121,57 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("folder", type=Path, metavar="FOLDER", help="class folders, or fer2013.csv")
     evaluate.add_argument("--labels", choices=label_sets, help="(default: all that the model knows)")
     evaluate.add_argument("--split", choices=get_args(Split), help="where FOLDER has splits (default: valid)")
+    evaluate.add_argument("--truth", choices=["labels", "votes"], default="labels", help="or what most annotators saw")
+    evaluate.add_argument("--votes-file", type=Path, help="(default: ferplus.csv or fer2013new.csv beside the faces)")
     evaluate.add_argument("--json", action="store_true", help="print one JSON object")
     evaluate.set_defaults(command=_evaluate)
 
-    _add_train(commands, label_sets)
+    recipe = _recipe_options(label_sets)
+    train = commands.add_parser(
+        "train",
+        parents=[recipe],
+        help="train a network and export it; a stopped run goes on when the command is given again",
+    )
+    train.add_argument("--votes-file", type=Path, help="(default: ferplus.csv or fer2013new.csv beside the faces)")
+    train.add_argument("--output", type=Path, default=Settings.model_path.parent, help="(default: model)")
+    train.set_defaults(command=_train)
+
+    crossvalidate = commands.add_parser(
+        "crossvalidate", parents=[recipe], help="train and test a network a fold; splits of FOLDER are laid aside"
+    )
+    crossvalidate.add_argument("--folds", type=int, default=10, help="(default: 10)")
+    crossvalidate.add_argument(
+        "--group-by",
+        type=_pattern,
+        metavar="REGEX",
+        help="what of a file's name stays on one side, such as the person: '^(S\\d+)_' for CK+",
+    )
+    crossvalidate.set_defaults(command=_crossvalidate)
     return parser
 
 
-def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser], label_sets: Sequence[str]) -> None:
-    train = commands.add_parser(
-        "train",
-        help="train a network and export it; a stopped run goes on when the command is given again",
+def _recipe_options(label_sets: Sequence[str]) -> argparse.ArgumentParser:
+    """What train and crossvalidate share; an option left out keeps the recipe's own value."""
+    recipe = argparse.ArgumentParser(add_help=False)
+    recipe.add_argument("folder", type=Path, metavar="FOLDER", help="class folders, or fer2013.csv")
+    recipe.add_argument("--network", choices=["compact", "paper"], help="48x48, or the paper's 224x224")
+    recipe.add_argument("--labels", choices=label_sets, help="(default: seven)")
+    recipe.add_argument("--epochs", type=int)
+    recipe.add_argument("--batch-size", type=int)
+    recipe.add_argument("--learning-rate", type=float, help="peak of the cycle")
+    recipe.add_argument("--weight-decay", type=float)
+    recipe.add_argument("--label-smoothing", type=float)
+    recipe.add_argument("--balance", type=float, help="0 weighs images alike, 1 labels alike (default: 0.5)")
+    recipe.add_argument("--ema-decay", type=float)
+    recipe.add_argument(
+        "--votes", type=float, help="weight of the FER+ votes in the loss, if there are any (default: 1)"
     )
-    train.add_argument("folder", type=Path, metavar="FOLDER", help="class folders, or fer2013.csv")
-    train.add_argument("--network", choices=["compact", "paper"], help="48x48, or the paper's 224x224")
-    train.add_argument("--labels", choices=label_sets, help="(default: seven)")
-    train.add_argument("--epochs", type=int)
-    train.add_argument("--batch-size", type=int)
-    train.add_argument("--learning-rate", type=float, help="peak of the cycle")
-    train.add_argument("--weight-decay", type=float)
-    train.add_argument("--label-smoothing", type=float)
-    train.add_argument("--balance", type=float, help="0 weighs images alike, 1 labels alike (default: 0.5)")
-    train.add_argument("--ema-decay", type=float)
-    train.add_argument(
-        "--votes", type=float, help="weight of the FER+ votes in the loss, where there are any (default: 1)"
-    )
-    train.add_argument("--blend", type=float, help="share of the votes' head in the answer, 0 to 1")
-    train.add_argument("--votes-file", type=Path, help="(default: ferplus.csv or fer2013new.csv beside the faces)")
-    train.add_argument("--precision", choices=["auto", "bfloat16", "float32"])
-    train.add_argument("--seed", type=int)
-    train.add_argument("--start", type=Path, metavar="FILE", help="go on from an exported learner, not from nothing")
-    train.add_argument("--output", type=Path, default=Settings.model_path.parent, help="(default: model)")
-    train.add_argument("--runs", type=Path, default=Path("runs"), help="for checkpoints (default: runs)")
-    train.set_defaults(command=_train)
+    recipe.add_argument("--blend", type=float, help="share of the votes' head in the answer, 0 to 1")
+    recipe.add_argument("--precision", choices=["auto", "bfloat16", "float32"])
+    recipe.add_argument("--seed", type=int)
+    recipe.add_argument("--start", type=Path, metavar="FILE", help="go on from an exported learner, not from nothing")
+    recipe.add_argument("--runs", type=Path, default=Path("runs"), help="for checkpoints (default: runs)")
+    return recipe
 
 
 if __name__ == "__main__":

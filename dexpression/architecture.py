@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 
 class Convolution(nn.Sequential):
@@ -146,3 +147,11 @@ class DeXpression(nn.Module):
         pooling = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.2)]
         classifier = nn.Sequential(*pooling, *_linear(channels, classes, heads))
         return cls(stem, nn.Sequential(*blocks), classifier, smallest=8)
+
+
+def count_multiply_adds(network: DeXpression, size: int) -> int:
+    """Of the convolutions and the linear layer, for one face of `size` x `size` pixels."""
+    face = torch.zeros(1, 1, size, size, device=next(network.parameters()).device)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network.eval()(face)
+    return int(counter.get_total_flops()) // 2

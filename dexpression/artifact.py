@@ -36,7 +36,7 @@ from dexpression.errors import (
 from dexpression.loss import EmotionLoss
 from dexpression.unpickling import unpickle_learner
 
-LEARNER_FILE = "dexpression.pkl"
+LEARNER_FILE, ENGINE_FILE = "dexpression.pkl", "dexpression.onnx"
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,9 @@ class Manifest:
     network: dict[str, Any] = field(default_factory=dict)
     recipe: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
+    calibration: dict[str, Any] = field(default_factory=dict)
+    engine: dict[str, Any] = field(default_factory=dict)  # the ONNX form of the same learner
+    history: dict[str, Any] = field(default_factory=dict)  # losses and accuracy by epoch
     results: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -83,13 +86,31 @@ def manifest_path(learner_path: Path) -> Path:
     return learner_path.with_suffix(".json")
 
 
-def export_learner(learner: Learner, directory: Path, image_size: int, facts: Mapping[str, Any]) -> Manifest:
-    """Write dexpression.pkl and its manifest into `directory`; `facts` are its network, recipe, data and results.
+def lean_learner(learner: Learner, image_size: int) -> Learner:
+    """The weights and the road from a picture to a label alone, on the CPU: no image, path or training state."""
+    network = copy.deepcopy(learner.model).cpu().to(memory_format=torch.contiguous_format).eval()
+    lean = Learner(
+        inference_dataloaders(list(learner.dls.vocab), image_size),
+        network,
+        loss_func=EmotionLoss(blend=learner.loss_func.blend, temperature=learner.loss_func.temperature),
+        cbs=[TrainEvalCallback(), CastToTensor()],
+        default_cbs=False,
+    )
+    lean.logger = noop
+    # A pickled Path loads on the operating system alone that wrote it.
+    lean.path = lean.model_dir = lean.dls.path = "."
+    return lean
 
-    What is written holds the weights and the road from a picture to a label: no image, path or training state.
+
+def export_learner(
+    learner: Learner, directory: Path, image_size: int, facts: Mapping[str, Any], engine: bytes | None = None
+) -> Manifest:
+    """Write the lean learner, its ONNX form if there is one, and their manifest into `directory`.
+
+    `facts` are the manifest's fields that describe the training.
     """
     labels = list(learner.dls.vocab)
-    content = _pickled(_lean(learner, labels, image_size))
+    content = _pickled(lean_learner(learner, image_size))
     manifest = Manifest(
         labels=labels,
         image_size=image_size,
@@ -97,11 +118,16 @@ def export_learner(learner: Learner, directory: Path, image_size: int, facts: Ma
         normalisation={"mean": MEAN, "std": STD},
         versions=_versions(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        engine={"file": ENGINE_FILE, "sha256": hashlib.sha256(engine).hexdigest()} if engine else {},
         **facts,
     )
     directory.mkdir(parents=True, exist_ok=True)
     learner_path = directory / LEARNER_FILE
     _replace(learner_path, content)
+    if engine:
+        _replace(directory / ENGINE_FILE, engine)
+    else:
+        (directory / ENGINE_FILE).unlink(missing_ok=True)
     _replace(manifest_path(learner_path), (json.dumps(dataclasses.asdict(manifest), indent=2) + "\n").encode())
     return manifest
 
@@ -112,18 +138,29 @@ def load_exported(learner_path: Path) -> tuple[Learner, Manifest]:
     Raises MissingArtifact, BrokenManifest, DigestMismatch, IncompatibleVersion, ForeignClass or BrokenLearner.
     """
     manifest = Manifest.read(manifest_path(learner_path))
-    content = _read(learner_path)
-    if hashlib.sha256(content).hexdigest() != manifest.sha256:
-        raise DigestMismatch(
-            f"{learner_path.name} is not the file that {manifest_path(learner_path).name} describes (SHA-256 differs). "
-            "Copy both files again from one export."
-        )
+    content = _read_checked(learner_path, manifest.sha256)
     _check_fastai(manifest)
     learner = _unpickled(content, learner_path.name, manifest)
     made_for = list(learner.dls.vocab), learner.dls.valid_ds.tls[0].tfms.read_face.size
     if made_for != (manifest.labels, manifest.image_size):
         raise BrokenManifest(f"{learner_path.name} has other labels or another size than its manifest. Export again.")
     return learner, manifest
+
+
+def load_engine(path: Path) -> tuple[bytes, Manifest]:
+    """The ONNX form of a learner, after its digest was checked; raises MissingArtifact or DigestMismatch."""
+    manifest = Manifest.read(manifest_path(path))
+    return _read_checked(path, manifest.engine.get("sha256", "")), manifest
+
+
+def _read_checked(path: Path, sha256: str) -> bytes:
+    content = _read(path)
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise DigestMismatch(
+            f"{path.name} is not the file that {manifest_path(path).name} describes (SHA-256 differs). "
+            "Copy all files again from one export."
+        )
+    return content
 
 
 def _unpickled(content: bytes, name: str, manifest: Manifest) -> Learner:
@@ -155,21 +192,6 @@ def _check_fastai(manifest: Manifest) -> None:
             f"The learner was exported with fastai {theirs}; this is fastai {ours}. "
             f"Install fastai {theirs}, or train and export again."
         )
-
-
-def _lean(learner: Learner, labels: list[str], image_size: int) -> Learner:
-    network = copy.deepcopy(learner.model).cpu().to(memory_format=torch.contiguous_format).eval()
-    lean = Learner(
-        inference_dataloaders(labels, image_size),
-        network,
-        loss_func=EmotionLoss(blend=learner.loss_func.blend),
-        cbs=[TrainEvalCallback(), CastToTensor()],
-        default_cbs=False,
-    )
-    lean.logger = noop
-    # A pickled Path loads on the operating system alone that wrote it.
-    lean.path = lean.model_dir = lean.dls.path = "."
-    return lean
 
 
 def _pickled(learner: Learner) -> bytes:

@@ -34,7 +34,7 @@ from sklearn.model_selection import train_test_split
 from dexpression.errors import DataError
 from dexpression.labels import LABEL_SETS, LabelSet, find_label
 from dexpression.picture import frame_face, read_picture, to_grey
-from dexpression.sources import Face, Split, add_votes, find_votes, read_faces
+from dexpression.sources import Face, FaceSet, Split, add_votes, find_votes, read_faces
 
 MEAN, STD = 0.5, 0.25  # of pixels in 0..1; FER2013's own are 0.507 and 0.255
 
@@ -75,17 +75,38 @@ def face_dataloaders(
     valid split is taken from train. With `with_votes`, where there are votes, a third part is (N, labels): the share of
     votes a label, all zero where nobody chose one of `labels`. Raises DataError.
     """
-    vocabulary = LABEL_SETS[labels]
-    found = read_faces(source, size).of_labels(vocabulary)
+    found = read_labelled(source, labels, size, votes)
+    train, valid = split_faces(found.faces, valid_fraction, seed)
+    logger.info("After repeats and non-faces were dropped: %d train, %d valid", len(train), len(valid))
+    return split_dataloaders(
+        train, valid, labels=labels, with_votes=with_votes, batch_size=batch_size, augmentations=augmentations
+    )
+
+
+def read_labelled(source: Path, labels: LabelSet, size: int, votes: Path | None = None) -> FaceSet:
+    """The faces of `source` that carry one of these labels, with the FER+ votes if those are named or lie beside it."""
+    found = read_faces(source, size).of_labels(LABEL_SETS[labels])
     votes = votes or find_votes(source)
     if votes:
         found = add_votes(found, votes)
     logger.info(found.report())
-    train, valid = split_faces(found.faces, valid_fraction, seed)
-    logger.info("After repeats and non-faces were dropped: %d train, %d valid", len(train), len(valid))
+    return found
+
+
+def split_dataloaders(
+    train: Sequence[Face],
+    valid: Sequence[Face],
+    *,
+    labels: LabelSet = "seven",
+    with_votes: bool = False,
+    batch_size: int = 128,
+    augmentations: Sequence[Any] = (),
+) -> DataLoaders:
+    """DataLoaders of faces that were split already; see `face_dataloaders`."""
+    vocabulary, size = LABEL_SETS[labels], train[0].image.width
     blocks: list[Any] = [TransformBlock(type_tfms=ReadFace(size), item_tfms=ToTensor), CategoryBlock(vocabulary)]
     getters: list[Any] = [attrgetter("label")]
-    if with_votes and votes:
+    if with_votes and train[0].votes:
         blocks.append(RegressionBlock(len(vocabulary)))
         getters.append(_VoteShares(vocabulary))
     block = DataBlock(
@@ -96,7 +117,7 @@ def face_dataloaders(
         splitter=IndexSplitter(range(len(train), len(train) + len(valid))),
         batch_tfms=[*_batch_transforms(on_gpu=default_device().type != "cpu"), *augmentations],
     )
-    return block.dataloaders(train + valid, bs=batch_size, drop_last=len(train) >= batch_size, num_workers=0)
+    return block.dataloaders([*train, *valid], bs=batch_size, drop_last=len(train) >= batch_size, num_workers=0)
 
 
 def inference_dataloaders(labels: Sequence[str], size: int) -> DataLoaders:
@@ -140,9 +161,19 @@ def split_faces(faces: Sequence[Face], valid_fraction: float, seed: int) -> tupl
     return train, valid
 
 
+def stack_pixels(faces: Sequence[Face]) -> np.ndarray:
+    """(N, 1, size, size) in 0..255."""
+    return np.stack([np.asarray(face.image) for face in faces])[:, None]
+
+
 def has_votes(dataloaders: DataLoaders) -> bool:
     """Whether a batch has a third part, the votes."""
     return len(dataloaders.train_ds.tls) == 3
+
+
+def distinct_faces(faces: Sequence[Face]) -> list[Face]:
+    """Each image once, and without what most annotators called no face."""
+    return [face for face in _unseen(faces, set()) if not _is_no_face(face)]
 
 
 def images_per_label(dataloaders: DataLoaders) -> dict[str, dict[str, int]]:

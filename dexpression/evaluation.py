@@ -6,20 +6,22 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from sklearn.metrics import confusion_matrix
 
+from dexpression.calibration import Bin, calibration_error, reliability
 from dexpression.errors import DataError
 from dexpression.labels import LABEL_SETS, LabelSet
 from dexpression.prediction import Prediction, Predictor
-from dexpression.sources import Face, FaceSet, Split, read_faces
+from dexpression.sources import VOTE_FILES, Face, FaceSet, Split, add_votes, find_votes, read_faces
 
 logger = logging.getLogger(__name__)
 
 BATCH = 256
-CALIBRATION_BINS = 15
+
+Truth = Literal["labels", "votes"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Evaluation:
     recall: dict[str, float | None]  # None for a label that does not occur
     confusion: list[list[int]]
     ece: float  # expected calibration error over 15 bins of equal width
+    reliability: list[Bin]
     labels: list[str]
 
     def to_dict(self) -> dict[str, Any]:
@@ -56,17 +59,25 @@ class Evaluation:
 
 
 def evaluate(
-    predictor: Predictor, source: Path, labels: LabelSet | None = None, split: Split | None = None
+    predictor: Predictor,
+    source: Path,
+    labels: LabelSet | None = None,
+    split: Split | None = None,
+    truth: Truth = "labels",
+    votes: Path | None = None,
 ) -> Evaluation:
     """Score a folder of class folders or fer2013.csv; raises DataError.
 
-    Without `labels`: all that the model knows. Where the source has splits and none is named: its valid split.
+    Without `labels`: all that the model knows. Where the source has splits and none is named: its valid split. The
+    truth is the label, or what most FER+ annotators saw: their `votes` lie in the source or beside it if not named.
     """
     vocabulary = LABEL_SETS[labels] if labels else predictor.labels
     found = read_faces(source, predictor.image_size)
     logger.info(found.report())
+    if truth == "votes":
+        found = add_votes(found, votes or _require_votes(source)).by_majority()
     faces = _chosen_split(found, split).of_labels(vocabulary).faces
-    return score([face.label for face in faces], list(_predictions(predictor, faces)), vocabulary)
+    return score([face.label for face in faces], list(predict_faces(predictor, faces)), vocabulary)
 
 
 def score(truth: Sequence[str], predictions: Sequence[Prediction], labels: Sequence[str]) -> Evaluation:
@@ -81,26 +92,26 @@ def score(truth: Sequence[str], predictions: Sequence[Prediction], labels: Seque
         for index, label in enumerate(labels)
     }
     right = np.array([answer == true for answer, true in zip(answers, truth, strict=True)])
-    confidence = np.array([prediction.confidence for prediction in predictions])
+    bins = reliability(np.array([prediction.confidence for prediction in predictions]), right)
     return Evaluation(
         n=len(truth),
         accuracy=float(right.mean()),
         balanced_accuracy=float(np.mean([value for value in recall.values() if value is not None])),
         recall=recall,
         confusion=confusion.tolist(),
-        ece=calibration_error(confidence, right),
+        ece=calibration_error(bins),
+        reliability=bins,
         labels=list(labels),
     )
 
 
-def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
-    """Mean gap between confidence and accuracy over bins of equal width, weighted by their size (Guo et al. 2017)."""
-    bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    gaps = [
-        abs(confidence[bins == number].mean() - right[bins == number].mean()) * (bins == number).mean()
-        for number in np.unique(bins)
-    ]
-    return float(sum(gaps))
+def _require_votes(source: Path) -> Path:
+    votes = find_votes(source) or find_votes(source.parent)
+    if votes is None:
+        raise DataError(
+            f"No FER+ votes in {source.name} or beside it. Put {' or '.join(VOTE_FILES)} there, or name it."
+        )
+    return votes
 
 
 def _chosen_split(found: FaceSet, split: Split | None) -> FaceSet:
@@ -114,6 +125,7 @@ def _chosen_split(found: FaceSet, split: Split | None) -> FaceSet:
     return found.of_split(chosen)
 
 
-def _predictions(predictor: Predictor, faces: Sequence[Face]) -> Iterator[Prediction]:
+def predict_faces(predictor: Predictor, faces: Sequence[Face]) -> Iterator[Prediction]:
+    """One prediction a face, a batch at a time."""
     for start in range(0, len(faces), BATCH):
         yield from predictor.predict([face.image for face in faces[start : start + BATCH]])

@@ -1,4 +1,4 @@
-"""The figures that the README and the card show, drawn from the modules and the manifest themselves.
+"""The figures that the README and the card show, drawn from the shipped model and its manifest.
 
 `python -m dexpression.figures` draws them into imgs/.
 """
@@ -11,52 +11,25 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import torch
-from matplotlib.axes import Axes
+from fastai.learner import Learner
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch
-from torch import nn
+from PIL import Image
+from torch import Tensor
 
-from dexpression.architecture import Convolution, DeXpression, FeatEx
-from dexpression.artifact import Manifest, manifest_path
+from dexpression.architecture import DeXpression
+from dexpression.artifact import load_exported
+from dexpression.network_figures import draw_feature_maps, draw_networks, layer_rows
 from dexpression.settings import Settings
 
-COLOURS = {"convolution": "#cfe3f5", "pooling": "#f6dfc4", "other": "#e4e4e4", "classifier": "#d5ecd0"}
+# One network each on FER2013's PrivateTest: name, weights, per cent.
+OTHERS = [
+    ("mini_XCEPTION", 58e3, 66.1),
+    ("big_XCEPTION", 209e3, 66.5),
+    ("face-api.js", 324e3, 58.7),
+    ("best published of 3 M", 3.1e6, 71.5),
+    ("best published", 11e6, 73.7),
+]
 IMAGES = Path(__file__).parent.parent / "imgs"
-
-
-def layer_rows(network: DeXpression, size: int) -> list[list[str]]:
-    """What a face of `size` pixels passes through; two texts a row where a FeatEx block works side by side."""
-    shapes: dict[nn.Module, str] = {}
-    hooks = [
-        module.register_forward_hook(lambda module, _, output: shapes.update({module: _spell(output.shape[1:])}))
-        for module in network.modules()
-    ]
-    with torch.no_grad():
-        network.eval()(torch.zeros(1, 1, size, size, device=next(network.parameters()).device))
-    for hook in hooks:
-        hook.remove()
-    rows = [[f"face  1x{size}x{size}"]]
-    for module in [*network.stem, *network.blocks, *network.classifier]:  # type: ignore[misc]
-        if isinstance(module, FeatEx):
-            sides = ([*module.detail], [*module.context])
-            rows += [[f"{_name(layer)}  {shapes[layer]}" for layer in pair] for pair in zip(*sides, strict=True)]
-            rows.append([f"concat  {shapes[module]}"])
-        elif (name := _name(module)) is not None:
-            rows.append([f"{name}  {shapes[module]}"])
-    return rows
-
-
-def draw_networks() -> Figure:
-    """The paper's network and the compact one, top to bottom."""
-    drawn = [("The paper's network", DeXpression.paper(), 224), ("The compact network", DeXpression.compact(), 48)]
-    rows = [layer_rows(network, size) for _, network, size in drawn]
-    figure = Figure(figsize=(11, 0.42 * max(map(len, rows)) + 0.8), layout="constrained")
-    for axes, (title, network, _), lines in zip(figure.subplots(1, 2), drawn, rows, strict=True):
-        weights = sum(weight.numel() for weight in network.parameters())
-        axes.set_title(f"{title}: {weights:,} weights", fontsize=11)
-        _draw_rows(axes, lines, max(map(len, rows)))
-    return figure
 
 
 def draw_confusion(result: dict[str, Any]) -> Figure:
@@ -93,39 +66,33 @@ def draw_curves(names: Sequence[str], values: Sequence[Sequence[float]]) -> Figu
     return figure
 
 
-def _spell(shape: Sequence[int]) -> str:
-    return "x".join(map(str, shape))
+def draw_reliability(result: dict[str, Any]) -> Figure:
+    """Share of right answers against confidence, from `Evaluation.to_dict()`; on the line, confidence is believable."""
+    count, confidence, right = np.array(result["reliability"]).T
+    figure = Figure(figsize=(4.6, 4.2), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="grey", linewidth=1, linestyle="--")
+    axes.plot(confidence, right, color="tab:blue")
+    axes.scatter(confidence, right, s=600 * count / count.sum(), color="tab:blue", alpha=0.6)
+    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence (area: number of answers)", ylabel="share of right answers")
+    axes.set_title(f"{len(result['labels'])} labels, n = {result['n']:,}, error {result['ece']:.3f}", fontsize=10)
+    return figure
 
 
-def _name(layer: nn.Module) -> str | None:
-    """What a layer is called in the figure; None for those that change neither shape nor meaning."""
-    if isinstance(layer, Convolution):
-        convolution = layer[0]
-        assert isinstance(convolution, nn.Conv2d)  # noqa: S101  # for the type checker
-        stride = f" /{convolution.stride[0]}" if convolution.stride[0] > 1 else ""
-        norm = " + BN" if len(layer) > 2 else ""
-        return f"conv {_spell(convolution.kernel_size)}{stride}{norm}"
-    if isinstance(layer, nn.MaxPool2d):
-        return f"max {layer.kernel_size}x{layer.kernel_size} /{layer.stride}"
-    names = {nn.LocalResponseNorm: "LRN", nn.AdaptiveAvgPool2d: "global average", nn.Linear: "linear"}
-    return names.get(type(layer))
-
-
-def _colour(text: str) -> str:
-    kinds = {"conv ": "convolution", "max ": "pooling", "global": "pooling", "linear": "classifier"}
-    return COLOURS[next((kind for start, kind in kinds.items() if text.startswith(start)), "other")]
-
-
-def _draw_rows(axes: Axes, rows: Sequence[Sequence[str]], height: int) -> None:
-    axes.set(xlim=(0, 2), ylim=(-height, 0.2))
-    axes.axis("off")
-    for number, row in enumerate(rows):
-        width = 1.8 / len(row)
-        for place, text in enumerate(row):
-            corner = (0.1 + place * width + 0.02, -number - 0.82)
-            box = FancyBboxPatch(corner, width - 0.04, 0.64, boxstyle="round,pad=0.01", fc=_colour(text), ec="#888888")
-            axes.add_patch(box)
-            axes.text(corner[0] + width / 2, -number - 0.5, text, ha="center", va="center", fontsize=8)
+def draw_accuracy(weights: int, result: dict[str, Any]) -> Figure:
+    """Ours against what others reach on seven labels, by their size."""
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for name, size, accuracy in OTHERS:
+        axes.scatter(size, accuracy, color="tab:grey")
+        axes.annotate(name, (size, accuracy), xytext=(6, -3), textcoords="offset points", fontsize=8)
+    axes.scatter(weights, 100 * result["accuracy"], color="tab:blue")
+    ours = f"ours (valid, n = {result['n']:,})"
+    axes.annotate(ours, (weights, 100 * result["accuracy"]), xytext=(6, -3), textcoords="offset points", fontsize=8)
+    axes.set(xscale="log", xlim=(3e4, 1e8), xlabel="weights", ylabel="accuracy on seven labels of FER2013, %")
+    axes.set_title("Others: PrivateTest, whose images are a little easier than valid's", fontsize=9)
+    axes.grid(alpha=0.3)
+    return figure
 
 
 def _save(figure: Figure, name: str, facts: str) -> None:
@@ -136,11 +103,25 @@ def _save(figure: Figure, name: str, facts: str) -> None:
 def main() -> None:
     """Draw every figure into imgs/."""
     mpl.rcParams["font.family"] = "DejaVu Sans"
-    networks = layer_rows(DeXpression.paper(), 224) + layer_rows(DeXpression.compact(), 48)
+    networks = layer_rows(DeXpression.paper(), 224) + layer_rows(DeXpression.compact(heads=2), 48)
     _save(draw_networks(), "networks.png", repr(networks))
-    manifest = Manifest.read(manifest_path(Settings.model_path))
+    learner, manifest = load_exported(Settings.model_path)
     for name in ("five", "seven"):
         _save(draw_confusion(manifest.results[name]), f"confusion_{name}.png", manifest.sha256)
+    seven = manifest.results["seven"]
+    _save(draw_reliability(seven), "reliability.png", manifest.sha256)
+    _save(draw_accuracy(manifest.network["weights"], seven), "accuracy.png", manifest.sha256)
+    _save(draw_curves(manifest.history["columns"], manifest.history["epochs"]), "curves.png", manifest.sha256)
+    _save(draw_feature_maps(learner.model, _public_face(learner)), "feature_maps.png", manifest.sha256)
+
+
+def _public_face(learner: Learner) -> Tensor:
+    """Eileen Collins, astronaut; NASA, public domain."""
+    from skimage.data import astronaut
+
+    return (
+        learner.dls.test_dl([Image.fromarray(astronaut()).crop((166, 69, 278, 181))]).one_batch()[0].as_subclass(Tensor)
+    )
 
 
 if __name__ == "__main__":

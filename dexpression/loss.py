@@ -17,7 +17,8 @@ class EmotionLoss(nn.Module):
 
     Logits (N, C) of one head or (N, 2, C) of two, labels (N,) and, where there are votes, shares (N, C) that sum to 1,
     or to 0 where nobody voted. `class_weights` (C,) scale what a label, or a vote for it, costs, and `votes` what the
-    second head's part does. `blend`, 0..1, is the second head's share in the answer.
+    second head's part does. The answer's logits are a mean of the heads', `blend`, 0..1, the second one's share in it,
+    divided by `temperature`.
     """
 
     class_weights: Tensor | None
@@ -27,6 +28,7 @@ class EmotionLoss(nn.Module):
         label_smoothing: float = 0.0,
         votes: float = 1.0,
         blend: float = 0.0,
+        temperature: float = 1.0,
         reduction: str = "mean",
         class_weights: Tensor | None = None,
     ) -> None:
@@ -35,6 +37,7 @@ class EmotionLoss(nn.Module):
         self.label_smoothing = label_smoothing
         self.votes = votes
         self.blend = blend
+        self.temperature = temperature
         self.reduction = reduction  # fastai sets it to "none" to find the worst mistakes
 
     def forward(self, logits: Tensor, labels: Tensor, shares: Tensor | None = None) -> Tensor:
@@ -53,11 +56,11 @@ class EmotionLoss(nn.Module):
 
     def activation(self, logits: Tensor) -> Tensor:
         """Probabilities (N, C), as fastai's `get_preds` and `predict` return them."""
-        probabilities = logits.softmax(dim=-1)
-        if probabilities.dim() == 2:
-            return probabilities
-        by_label, by_votes = probabilities.unbind(dim=1)
-        return torch.lerp(by_label, by_votes, self.blend)
+        return (self.blended(logits) / self.temperature).softmax(dim=1)
+
+    def blended(self, logits: Tensor) -> Tensor:
+        """(N, C) or (N, 2, C) -> (N, C)."""
+        return logits if logits.dim() == 2 else torch.lerp(logits[:, 0], logits[:, 1], self.blend)
 
     def decodes(self, probabilities: Tensor) -> Tensor:
         """The index of the label."""

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from fastai.learner import Learner
 from PIL import Image
-from torch import Tensor
 
-from dexpression.artifact import Manifest, load_exported
+from dexpression.artifact import load_engine, load_exported
+from dexpression.engine import Engine, onnx_engine, torch_engine
 from dexpression.errors import DeXpressionError
 from dexpression.picture import frame_face, to_grey
 
@@ -43,41 +41,31 @@ class Prediction:
         return Prediction({label: value / total for label, value in chosen.items()})
 
 
-def name_probabilities(labels: Sequence[str], probabilities: Tensor) -> list[Prediction]:
+def name_probabilities(labels: Sequence[str], probabilities: np.ndarray) -> list[Prediction]:
     """(N, labels) -> one prediction a row."""
     return [Prediction(dict(zip(labels, row, strict=True))) for row in probabilities.tolist()]
 
 
 class Predictor:
-    """The network of an exported learner, without the DataLoader that `learner.predict` builds for every picture.
+    """Pictures -> predictions, by the engine that a model file holds; any number of threads may ask at once."""
 
-    A fastai Learner keeps the batch it works on in itself and so serves one caller at a time; the network, in
-    evaluation mode and without gradients, keeps nothing.
-    """
-
-    def __init__(self, learner: Learner, manifest: Manifest) -> None:
-        self.manifest = manifest
-        self.labels = tuple(manifest.labels)
-        self.image_size = manifest.image_size
-        self._network = learner.model.eval()
-        self._activation = learner.loss_func.activation
-        normalize = learner.dls.valid.after_batch.normalize
-        self._mean, self._std = float(normalize.mean), float(normalize.std)
+    def __init__(self, engine: Engine, labels: Sequence[str], image_size: int) -> None:
+        self.labels = tuple(labels)
+        self.image_size = image_size
+        self._engine = engine
 
     @classmethod
-    def load(cls, learner_path: Path) -> Predictor:
-        """From model/dexpression.pkl and the manifest beside it; raises ArtifactError."""
-        return cls(*load_exported(learner_path))
+    def load(cls, path: Path) -> Predictor:
+        """From dexpression.pkl or dexpression.onnx, and the manifest beside it; raises ArtifactError."""
+        if path.suffix == ".onnx":
+            content, manifest = load_engine(path)
+            return cls(onnx_engine(content), manifest.labels, manifest.image_size)
+        learner, manifest = load_exported(path)
+        return cls(torch_engine(learner), manifest.labels, manifest.image_size)
 
     def predict(self, pictures: Sequence[Image.Image]) -> list[Prediction]:
         """One prediction a picture, each taken as one face; an empty list for none."""
         if not pictures:
             return []
-        with torch.inference_mode():
-            probabilities = self._activation(self._network(self._batch(pictures)))
-        return name_probabilities(self.labels, probabilities)
-
-    def _batch(self, pictures: Sequence[Image.Image]) -> Tensor:
-        """(N, 1, size, size), normalised as in training."""
         faces = [np.asarray(frame_face(to_grey(picture), self.image_size)) for picture in pictures]
-        return (torch.from_numpy(np.stack(faces)).float().div_(255) - self._mean)[:, None] / self._std
+        return name_probabilities(self.labels, self._engine(np.stack(faces)[:, None]))

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from dexpression.errors import DataError, RequestError
-from dexpression.labels import FER2013_ORDER, find_label
+from dexpression.labels import EIGHT, FER2013_ORDER, find_label
 from dexpression.picture import frame_face, read_picture
 
 Split = Literal["train", "valid", "test"]
@@ -63,6 +63,12 @@ class Face:
         digits = re.fullmatch(r"(?:fer|row )?(\d+)", Path(self.name).stem)
         return int(digits[1]) if digits else None
 
+    @property
+    def majority(self) -> str | None:
+        """The label that more than half of the FER+ annotators chose, if they agreed so far and it is one of ours."""
+        votes = self.votes or {}
+        return next((find_label(column) for column, count in votes.items() if 2 * count > sum(votes.values())), None)
+
     def __fspath__(self) -> str:  # what fastai's ImageClassifierCleaner opens
         if self.path is None:
             raise DataError(f"{self.name} is a row of a CSV file and has no picture file.")
@@ -93,6 +99,11 @@ class FaceSet:
         """The faces that carry one of these labels."""
         wanted = set(labels)
         return replace(self, faces=[face for face in self.faces if face.label in wanted])
+
+    def by_majority(self) -> FaceSet:
+        """The faces that most annotators saw one of our labels in, under that label."""
+        seen = [(face, face.majority) for face in self.faces]
+        return replace(self, faces=[replace(face, label=label) for face, label in seen if label])
 
     def splits(self) -> set[Split | None]:
         return {face.split for face in self.faces}
@@ -240,4 +251,4 @@ def read_votes(table: Path) -> dict[int, Votes]:
 
 
 def _known_labels() -> str:
-    return ", ".join(label.lower() for label in FER2013_ORDER)
+    return ", ".join(label.lower() for label in EIGHT)

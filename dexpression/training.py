@@ -16,18 +16,18 @@ from fastai.callback.schedule import fit_one_cycle  # noqa: F401  # fastai patch
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
 from fastai.torch_core import set_seed
+from fastcore.foundation import noop
 from torch import Tensor
 
 from dexpression.architecture import DeXpression
-from dexpression.artifact import Manifest, export_learner, load_exported, manifest_path
+from dexpression.artifact import Manifest, load_exported, manifest_path
 from dexpression.augmentation import augmentations
+from dexpression.calibration import fit_temperature
 from dexpression.callbacks import Bfloat16, Checkpoint, GrowFaces, SeedEpochs, WeightAverage, is_faster_in_bfloat16
 from dexpression.data import face_dataloaders, fingerprint, has_votes, images_per_label
 from dexpression.errors import RecipeError
-from dexpression.evaluation import Evaluation, score
-from dexpression.labels import LABEL_SETS, LabelSet
+from dexpression.labels import LabelSet
 from dexpression.loss import EmotionLoss, label_logits
-from dexpression.prediction import name_probabilities
 
 Network = Literal["compact", "paper"]
 Precision = Literal["auto", "bfloat16", "float32"]
@@ -122,9 +122,10 @@ def create_learner(dataloaders: DataLoaders, recipe: Recipe) -> Learner:
 
 
 def fit(learner: Learner, recipe: Recipe, runs: Path) -> Path:
-    """Train by the recipe, from the last checkpoint if this very run was stopped; the learner ends up averaged.
+    """Train by the recipe, from the last checkpoint if this very run was stopped.
 
-    The run's folder, which is returned, is named after the recipe and the data, so no run takes up another's.
+    The learner ends up averaged and calibrated. The run's folder, which is returned, is named after the recipe and the
+    data, so no run takes up another's.
     """
     identity = json.dumps([recipe.facts(), fingerprint(learner.dls)], sort_keys=True)
     folder = runs / f"{recipe.network}-{recipe.labels}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
@@ -137,39 +138,16 @@ def fit(learner: Learner, recipe: Recipe, runs: Path) -> Path:
         Checkpoint(folder / "checkpoint.pth"),
     ]
     learner.fit_one_cycle(recipe.epochs, recipe.learning_rate, cbs=callbacks, reset_opt=True)
+    calibrate(learner)
     return folder
 
 
-def export_run(learner: Learner, recipe: Recipe, data_name: str, output: Path) -> Manifest:
-    """Score a trained learner on its valid split and write it, with what is known of it, into `output`."""
-    facts = {
-        "network": {"name": recipe.network, "weights": sum(weight.numel() for weight in learner.model.parameters())},
-        "recipe": recipe.facts(),
-        "data": {"name": data_name, "images": images_per_label(learner.dls)},
-        "results": {"split": "valid"} | {name: result.to_dict() for name, result in evaluate_learner(learner).items()},
-    }
-    manifest = export_learner(learner, output, recipe.image_size, facts)
-    logger.info("Exported to %s; a server that starts now answers with it", output)
-    return manifest
-
-
-def train(source: Path, recipe: Recipe, output: Path, runs: Path, votes: Path | None = None) -> Manifest:
-    """The whole road: faces -> DataLoaders -> Learner -> trained -> exported file and manifest in `output`."""
-    learner = create_learner(recipe_dataloaders(source, recipe, votes), recipe)
-    fit(learner, recipe, runs)
-    return export_run(learner, recipe, source.resolve().name, output)
-
-
-def evaluate_learner(learner: Learner) -> dict[str, Evaluation]:
-    """Scores on the valid split: over all labels and, for a learner of seven, over the five of the contract."""
-    labels = list(learner.dls.vocab)
+def calibrate(learner: Learner) -> None:
+    """Choose the temperature of the answers on the valid split."""
     with learner.no_bar():
-        probabilities = learner.get_preds()[0]
-    predictions = name_probabilities(labels, probabilities)
-    truth = [face.label for face in learner.dls.valid_ds.items]
-    return {
-        name: score(truth, predictions, members) for name, members in LABEL_SETS.items() if set(members) <= set(labels)
-    }
+        logits = learner.get_preds(act=noop)[0]
+    labels = torch.tensor([learner.dls.vocab.o2i[face.label] for face in learner.dls.valid_ds.items])
+    learner.loss_func.temperature = fit_temperature(learner.loss_func.blended(logits), labels)
 
 
 def class_weights(dataloaders: DataLoaders, balance: float) -> Tensor | None:

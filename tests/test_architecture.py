@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from dexpression.architecture import DeXpression
+from dexpression.architecture import DeXpression, count_multiply_adds
 
 # Burkert et al. 2015, table 1, in the order in which the layers run (see DESIGN for the misprint of Pooling 3b).
 TABLE = [
@@ -50,6 +50,11 @@ def test_every_layer_has_the_output_that_the_paper_lists(paper_shapes, layer, mo
 
 def test_the_paper_network_has_the_papers_number_of_weights():
     assert weights(DeXpression.paper()) == 1_003_563
+
+
+def test_the_networks_cost_what_design_and_card_say():
+    assert round(count_multiply_adds(DeXpression.paper(), 224) / 1e6) == 811
+    assert count_multiply_adds(DeXpression.compact(), 48) < 200_000_000
 
 
 def test_the_paper_network_normalises_by_local_response_alone():

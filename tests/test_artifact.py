@@ -113,7 +113,7 @@ def test_a_missing_file_is_named_with_the_way_to_get_one(exported, missing):
 def test_a_file_that_the_manifest_does_not_describe_is_not_unpickled(exported, monkeypatch):
     exported.write_bytes(exported.read_bytes()[:-1] + b"x")
     monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("unpickled before its digest was checked"))
-    with pytest.raises(DigestMismatch, match="Copy both files again"):
+    with pytest.raises(DigestMismatch, match="Copy all files again"):
         load_exported(exported)
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from conftest import write_class_folders
+from test_sources import write_votes
 
 from dexpression.errors import DataError
-from dexpression.evaluation import calibration_error, evaluate, score
+from dexpression.evaluation import evaluate, score
 from dexpression.labels import FIVE, SEVEN
 from dexpression.prediction import Prediction, Predictor
 
@@ -45,16 +46,6 @@ def test_a_label_that_does_not_occur_has_no_recall_and_does_not_count():
     assert (result.recall, result.balanced_accuracy) == ({"HAPPY": 1, "SAD": None}, 1)
 
 
-def test_calibration_error_is_the_gap_between_confidence_and_accuracy():
-    confidence = np.array([0.9, 0.9, 0.9, 0.9, 0.5, 0.5])
-    right = np.array([True, True, True, False, True, False])
-    assert calibration_error(confidence, right) == pytest.approx(4 / 6 * 0.15)
-
-
-def test_certainty_falls_into_the_last_bin():
-    assert calibration_error(np.array([1.0, 1.0]), np.array([True, True])) == 0
-
-
 @pytest.fixture(scope="module")
 def predictor(exported_learner) -> Predictor:
     return Predictor.load(exported_learner)
@@ -81,3 +72,14 @@ def test_the_valid_split_is_scored_unless_another_is_named(predictor, split_fold
 def test_a_split_that_is_not_there_is_named(predictor, split_folders):
     with pytest.raises(DataError, match="has no test split; it has train, valid"):
         evaluate(predictor, split_folders, split="test")
+
+
+def test_what_most_people_saw_can_be_the_truth(predictor, class_folders):
+    write_votes(class_folders.parent / "fer2013new.csv", None, 70)  # all saw happiness
+    result = evaluate(predictor, class_folders, "five", truth="votes")
+    assert [sum(row) for row in result.confusion] == [0, 0, 0, 70, 0]
+
+
+def test_votes_that_are_not_there_are_asked_for(predictor, class_folders):
+    with pytest.raises(DataError, match=r"No FER\+ votes in faces or beside it"):
+        evaluate(predictor, class_folders, truth="votes")

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from dexpression.architecture import DeXpression
 from dexpression.artifact import Manifest, manifest_path
-from dexpression.figures import IMAGES, draw_confusion, draw_curves, draw_networks, layer_rows
+from dexpression.figures import IMAGES, draw_accuracy, draw_confusion, draw_curves, draw_reliability
+from dexpression.network_figures import draw_feature_maps, draw_networks, layer_rows
 from dexpression.settings import Settings
 
 
@@ -19,12 +21,15 @@ def facts_of(name: str) -> str:
 
 
 def test_the_committed_picture_of_the_networks_was_drawn_from_todays_modules():
-    networks = layer_rows(DeXpression.paper(), 224) + layer_rows(DeXpression.compact(), 48)
+    networks = layer_rows(DeXpression.paper(), 224) + layer_rows(DeXpression.compact(heads=2), 48)
     assert facts_of("networks.png") == repr(networks), "Draw it again: python -m dexpression.figures"
 
 
-@pytest.mark.parametrize("name", ["confusion_five.png", "confusion_seven.png"])
-def test_the_committed_confusions_are_those_of_the_shipped_model(name):
+@pytest.mark.parametrize(
+    "name",
+    ["confusion_five.png", "confusion_seven.png", "reliability.png", "accuracy.png", "curves.png", "feature_maps.png"],
+)
+def test_the_committed_figures_are_those_of_the_shipped_model(name):
     digest = Manifest.read(manifest_path(Settings.model_path)).sha256
     assert facts_of(name) == digest, "Draw it again: python -m dexpression.figures"
 
@@ -38,7 +43,11 @@ def test_every_layer_of_the_paper_is_named_with_its_output():
 
 def test_figures_can_be_drawn(tmp_path: Path):
     result = {"labels": ["A", "B"], "confusion": [[3, 1], [0, 0]], "accuracy": 0.75, "n": 4}
+    result |= {"reliability": [(1, 0.5, 0.0), (3, 0.8, 1.0)], "ece": 0.275}
+    maps = draw_feature_maps(DeXpression.compact(), torch.rand(1, 1, 48, 48))
     curves = draw_curves(["train_loss", "valid_loss", "accuracy"], [[2.0, 1.9, 0.2], [1.5, 1.4, 0.4]])
-    for number, figure in enumerate([draw_networks(), draw_confusion(result), curves]):
+    for number, figure in enumerate(
+        [draw_networks(), maps, draw_confusion(result), draw_reliability(result), draw_accuracy(10**6, result), curves]
+    ):
         figure.savefig(tmp_path / f"{number}.png")
         assert (tmp_path / f"{number}.png").stat().st_size > 5_000

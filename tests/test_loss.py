@@ -37,11 +37,11 @@ def test_one_head_leaves_the_votes_aside():
     assert torch.equal(EmotionLoss()(LOGITS, LABELS, SHARES), EmotionLoss()(LOGITS, LABELS))
 
 
-@pytest.mark.parametrize("blend", [0.0, 0.25, 1.0])
-def test_the_answer_is_a_blend_of_both_heads(blend):
+@pytest.mark.parametrize(("blend", "temperature"), [(0.0, 1.0), (0.25, 2.0), (1.0, 0.5)])
+def test_the_answer_is_a_blend_of_both_heads_at_its_temperature(blend, temperature):
     by_votes = LOGITS.flip(1)
-    answer = EmotionLoss(blend=blend).activation(torch.stack([LOGITS, by_votes], dim=1))
-    assert torch.allclose(answer, (1 - blend) * LOGITS.softmax(1) + blend * by_votes.softmax(1))
+    answer = EmotionLoss(blend=blend, temperature=temperature).activation(torch.stack([LOGITS, by_votes], dim=1))
+    assert torch.allclose(answer, (((1 - blend) * LOGITS + blend * by_votes) / temperature).softmax(1))
 
 
 def test_class_weights_scale_what_a_label_costs():

@@ -15,10 +15,12 @@ from fastai.callback.core import Callback
 from dexpression.__main__ import main
 from dexpression.artifact import load_exported
 from dexpression.errors import RecipeError
+from dexpression.exporting import train
 from dexpression.labels import SEVEN
 from dexpression.prediction import Predictor
-from dexpression.training import Recipe, class_weights, create_learner, fit, recipe_dataloaders, train
+from dexpression.training import Recipe, class_weights, create_learner, fit, recipe_dataloaders
 
+FILES = "dexpression.pkl", "dexpression.onnx"
 QUICK = Recipe(epochs=3, batch_size=16, ema_decay=0.5, precision="float32")
 
 
@@ -134,8 +136,9 @@ def test_the_command_trains_exports_and_the_export_answers(split_folders, tmp_pa
     flags = ["--network", network, "--epochs", "1", "--batch-size", "8", "--labels", "five"]
     main(["train", str(split_folders), *flags, "--output", str(output), "--runs", str(runs)])
     learner, manifest = load_exported(output / "dexpression.pkl")
-    [answer] = Predictor(learner, manifest).predict([draw_face("HAPPY", 0)])
-    assert list(answer.probabilities) == manifest.labels
+    answers = [Predictor.load(output / name).predict([draw_face("HAPPY", 0)])[0] for name in FILES]
+    assert all(list(answer.probabilities) == manifest.labels for answer in answers)
+    assert answers[1].confidence == pytest.approx(answers[0].confidence, abs=0.05)  # int8 against float32
     facts = json.loads((output / "dexpression.json").read_text())
     assert facts["data"]["images"]["train"] == dict.fromkeys(manifest.labels, 6)
     assert facts["results"]["five"]["n"] == 10

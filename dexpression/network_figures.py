@@ -1,0 +1,116 @@
+"""Figures of the networks, drawn from the modules themselves: their layers, and what those make of a face."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
+from torch import Tensor, nn
+
+from dexpression.architecture import Convolution, DeXpression, FeatEx
+
+COLOURS = {"convolution": "#cfe3f5", "pooling": "#f6dfc4", "other": "#e4e4e4", "classifier": "#d5ecd0"}
+
+
+def layer_rows(network: DeXpression, size: int) -> list[list[str]]:
+    """What a face of `size` pixels passes through; two texts a row where a FeatEx block works side by side."""
+    shapes: dict[nn.Module, str] = {}
+    hooks = [
+        module.register_forward_hook(lambda module, _, output: shapes.update({module: _spell(output.shape[1:])}))
+        for module in network.modules()
+    ]
+    with torch.no_grad():
+        network.eval()(torch.zeros(1, 1, size, size, device=next(network.parameters()).device))
+    for hook in hooks:
+        hook.remove()
+    rows = [[f"face  1x{size}x{size}"]]
+    for module in [*network.stem, *network.blocks, *network.classifier]:  # type: ignore[misc]
+        if isinstance(module, FeatEx):
+            sides = ([*module.detail], [*module.context])
+            rows += [[f"{_name(layer)}  {shapes[layer]}" for layer in pair] for pair in zip(*sides, strict=True)]
+            rows.append([f"concat  {shapes[module]}"])
+        elif (name := _name(module)) is not None:
+            rows.append([f"{name}  {shapes[module]}"])
+    return rows
+
+
+def draw_networks() -> Figure:
+    """The paper's network and the compact one, top to bottom."""
+    drawn = [
+        ("The paper's network", DeXpression.paper(), 224),
+        ("The compact network", DeXpression.compact(heads=2), 48),
+    ]
+    rows = [layer_rows(network, size) for _, network, size in drawn]
+    figure = Figure(figsize=(11, 0.42 * max(map(len, rows)) + 0.8), layout="constrained")
+    for axes, (title, network, _), lines in zip(figure.subplots(1, 2), drawn, rows, strict=True):
+        weights = sum(weight.numel() for weight in network.parameters())
+        axes.set_title(f"{title}: {weights:,} weights", fontsize=11)
+        _draw_rows(axes, lines, max(map(len, rows)))
+    return figure
+
+
+def draw_feature_maps(network: DeXpression, face: Tensor, shown: int = 12) -> Figure:
+    """The first maps that each stage makes of one face (1, 1, H, W): a row a stage, as in the paper's second figure."""
+    stages: list[tuple[str, Tensor]] = [("face", face)]
+    with torch.no_grad():
+        for name, part in (("stem", network.eval().stem), ("block", network.blocks)):
+            for layer in part:  # type: ignore[attr-defined]
+                maps = layer(stages[-1][1])
+                stages.append((f"{_name(layer) or name} {_spell(maps.shape[1:])}", maps))
+    figure = Figure(figsize=(shown * 0.8 + 1.6, len(stages) * 0.85), layout="constrained")
+    for row, (title, maps) in zip(figure.subplots(len(stages), shown), stages, strict=True):
+        for place, axes in enumerate(row):
+            axes.axis("off")
+            if place < maps.shape[1]:
+                axes.imshow(maps[0, place].numpy(), cmap="gray")
+        row[0].set_title(title, fontsize=7, loc="left")
+    return figure
+
+
+def _spell(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape))
+
+
+def _name(layer: nn.Module) -> str | None:
+    """What a layer is called in the figure; None for those that change neither shape nor meaning."""
+    if isinstance(layer, Convolution):
+        convolution = layer[0]
+        assert isinstance(convolution, nn.Conv2d)  # noqa: S101  # for the type checker
+        stride = f" /{convolution.stride[0]}" if convolution.stride[0] > 1 else ""
+        norm = " + BN" if len(layer) > 2 else ""
+        return f"conv {_spell(convolution.kernel_size)}{stride}{norm}"
+    if isinstance(layer, nn.MaxPool2d):
+        return f"max {layer.kernel_size}x{layer.kernel_size} /{layer.stride}"
+    names = {
+        nn.LocalResponseNorm: "LRN",
+        nn.AdaptiveAvgPool2d: "global average",
+        nn.Linear: "linear",
+        nn.Unflatten: "heads",
+    }
+    return names.get(type(layer))
+
+
+def _colour(text: str) -> str:
+    kinds = {
+        "conv ": "convolution",
+        "max ": "pooling",
+        "global": "pooling",
+        "linear": "classifier",
+        "heads": "classifier",
+    }
+    return COLOURS[next((kind for start, kind in kinds.items() if text.startswith(start)), "other")]
+
+
+def _draw_rows(axes: Axes, rows: Sequence[Sequence[str]], height: int) -> None:
+    axes.set(xlim=(0, 2), ylim=(-height, 0.2))
+    axes.axis("off")
+    for number, row in enumerate(rows):
+        width = 1.8 / len(row)
+        for place, text in enumerate(row):
+            corner = (0.1 + place * width + 0.02, -number - 0.82)
+            box = FancyBboxPatch(corner, width - 0.04, 0.64, boxstyle="round,pad=0.01", fc=_colour(text), ec="#888888")
+            axes.add_patch(box)
+            axes.text(corner[0] + width / 2, -number - 0.5, text, ha="center", va="center", fontsize=8)

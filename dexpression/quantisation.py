@@ -1,0 +1,65 @@
+"""An exported learner as an ONNX file in int8: a third of the size, and a fraction of PyTorch's time a face."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from fastai.learner import Learner
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+from dexpression.engine import PIXELS, PROBABILITIES, FaceReader
+
+CALIBRATION_BATCH = 64
+
+
+def to_onnx(learner: Learner, image_size: int) -> onnx.ModelProto:
+    """In float32, for batches of any length; pixels in, probabilities out."""
+    with contextlib.redirect_stdout(io.StringIO()):  # the exporter tells of its steps
+        program = torch.onnx.export(
+            FaceReader(learner).eval(),
+            (torch.zeros(2, 1, image_size, image_size, dtype=torch.uint8),),
+            input_names=[PIXELS],
+            output_names=[PROBABILITIES],
+            dynamic_shapes=({0: torch.export.Dim("faces")},),
+            verbose=False,
+        )
+    assert program is not None  # noqa: S101  # for the type checker
+    model = program.model_proto
+    for part in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
+        del part.metadata_props[:]  # where in our sources, on this machine, each step was written
+    return model
+
+
+def to_int8(model: onnx.ModelProto, faces: np.ndarray) -> onnx.ModelProto:
+    """The same with maps and weights in eight bits; `faces` (N, 1, H, W) in 0..255 show how large maps get."""
+    with tempfile.TemporaryDirectory() as folder:
+        plain, quantised = Path(folder, "plain.onnx"), Path(folder, "quantised.onnx")
+        onnx.save(model, plain)
+        quantize_static(
+            plain,
+            quantised,
+            _Faces(faces),
+            quant_format=QuantFormat.QDQ,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            reduce_range=True,  # seven bits for weights: processors without VNNI add products up in sixteen
+            op_types_to_quantize=["Conv", "MaxPool", "Concat"],  # the few other steps cost nothing, and stay exact
+        )
+        return onnx.load(quantised)
+
+
+class _Faces(CalibrationDataReader):
+    def __init__(self, faces: np.ndarray) -> None:
+        self._batches: Iterator[np.ndarray] = iter(np.array_split(faces, max(1, len(faces) // CALIBRATION_BATCH)))
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        batch = next(self._batches, None)
+        return None if batch is None else {PIXELS: batch}
