@@ -1,0 +1,94 @@
+"""Every face is tested once, by a network that never saw it: the protocol of the paper, and of most small data sets."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, pstdev
+
+from fastai.torch_core import set_seed
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+from dexpression.augmentation import augmentations
+from dexpression.data import distinct_faces, read_labelled, split_dataloaders
+from dexpression.errors import DataError
+from dexpression.evaluation import Evaluation
+from dexpression.exporting import evaluate_learner
+from dexpression.sources import Face
+from dexpression.training import Recipe, create_learner, fit
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """One evaluation a fold."""
+
+    folds: Sequence[Evaluation]
+
+    def table(self) -> str:
+        """For people: a line a fold, and mean and spread (standard deviation over the folds)."""
+        lines = [
+            f"fold {number:2}  n {fold.n:6}  accuracy {fold.accuracy:.4f}  balanced {fold.balanced_accuracy:.4f}"
+            for number, fold in enumerate(self.folds, start=1)
+        ]
+        accuracy = [fold.accuracy for fold in self.folds]
+        balanced = [fold.balanced_accuracy for fold in self.folds]
+        lines.append(
+            f"{len(self.folds)} folds, n {sum(fold.n for fold in self.folds)}  "
+            f"accuracy {mean(accuracy):.4f} +- {pstdev(accuracy):.4f}  "
+            f"balanced {mean(balanced):.4f} +- {pstdev(balanced):.4f}"
+        )
+        return "\n".join(lines)
+
+
+def crossvalidate(
+    source: Path, recipe: Recipe, runs: Path, folds: int = 10, group_by: re.Pattern[str] | None = None
+) -> CrossValidation:
+    """Train `folds` networks by the recipe, each tested on its own part of `source`; raises DataError.
+
+    Splits of the source are laid aside. `group_by` finds in a file's name what must never stand on both sides, such as
+    the person: its first group, or the whole match. A stopped run goes on where it was.
+    """
+    faces = distinct_faces(read_labelled(source, recipe.labels, recipe.image_size).faces)
+    results = []
+    for train, valid in _folds(faces, folds, group_by, recipe.seed):
+        set_seed(recipe.seed)
+        dataloaders = split_dataloaders(
+            train,
+            valid,
+            labels=recipe.labels,
+            with_votes=recipe.votes > 0,
+            batch_size=recipe.batch_size,
+            augmentations=augmentations(),
+        )
+        learner = create_learner(dataloaders, recipe)
+        fit(learner, recipe, runs)
+        results.append(evaluate_learner(learner)[recipe.labels])
+        logger.info("Fold %d of %d: accuracy %.4f", len(results), folds, results[-1].accuracy)
+    return CrossValidation(results)
+
+
+def _folds(
+    faces: Sequence[Face], count: int, group_by: re.Pattern[str] | None, seed: int
+) -> Iterator[tuple[list[Face], list[Face]]]:
+    labels = [face.label for face in faces]
+    groups = [_group(face, group_by) for face in faces] if group_by else None
+    rarest = min(labels.count(label) for label in set(labels))
+    if not 2 <= count <= rarest:
+        raise DataError(f"{count} folds cannot be made: the rarest label has {rarest} images. Choose 2 to {rarest}.")
+    if groups and len(set(groups)) < count:
+        raise DataError(f"{count} folds cannot be made of {len(set(groups))} groups. Choose fewer, or group otherwise.")
+    kind = StratifiedGroupKFold if groups else StratifiedKFold
+    for inside, outside in kind(count, shuffle=True, random_state=seed).split(faces, labels, groups):
+        yield [faces[index] for index in inside], [faces[index] for index in outside]
+
+
+def _group(face: Face, pattern: re.Pattern[str]) -> str:
+    found = pattern.search(Path(face.name).name)
+    if found is None:
+        raise DataError(f"The name of {face.name} does not match --group-by {pattern.pattern}.")
+    return str(found[1] if pattern.groups else found[0])
