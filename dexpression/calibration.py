@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -29,15 +29,14 @@ def calibration_error(bins: Sequence[Bin]) -> float:
     )
 
 
-def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """What logits (N, C) are to be divided by, so that the labels (N,) are likeliest. Answers stay what they are."""
-    logits = logits.detach().double()
+def fit_temperature(answer: Callable[[Tensor], Tensor], labels: Tensor) -> float:
+    """The temperature at which probabilities (N, C) = answer(temperature) make the labels (N,) likeliest."""
     log_temperature = torch.zeros((), dtype=torch.double, requires_grad=True)
     optimizer = torch.optim.LBFGS([log_temperature], line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         optimizer.zero_grad()
-        value = functional.cross_entropy(logits / log_temperature.exp(), labels)
+        value = functional.nll_loss(answer(log_temperature.exp()).log(), labels)
         value.backward()  # type: ignore[no-untyped-call]
         return value.detach()
 

@@ -17,8 +17,8 @@ class EmotionLoss(nn.Module):
 
     Logits (N, C) of one head or (N, 2, C) of two, labels (N,) and, where there are votes, shares (N, C) that sum to 1,
     or to 0 where nobody voted. `class_weights` (C,) scale what a label, or a vote for it, costs, and `votes` what the
-    second head's part does. The answer's logits are a mean of the heads', `blend`, 0..1, the second one's share in it,
-    divided by `temperature`.
+    second head's part does. The answer is a mean of both heads' probabilities, the second one's share in it `blend`,
+    0..1, after their logits were divided by `temperature`.
     """
 
     class_weights: Tensor | None
@@ -56,11 +56,14 @@ class EmotionLoss(nn.Module):
 
     def activation(self, logits: Tensor) -> Tensor:
         """Probabilities (N, C), as fastai's `get_preds` and `predict` return them."""
-        return (self.blended(logits) / self.temperature).softmax(dim=1)
+        return self.answer(logits, self.temperature)
 
-    def blended(self, logits: Tensor) -> Tensor:
-        """(N, C) or (N, 2, C) -> (N, C)."""
-        return logits if logits.dim() == 2 else torch.lerp(logits[:, 0], logits[:, 1], self.blend)
+    def answer(self, logits: Tensor, temperature: float | Tensor) -> Tensor:
+        """Probabilities (N, C), were the temperature this one."""
+        probabilities = (logits / temperature).softmax(dim=-1)
+        if probabilities.dim() == 2:
+            return probabilities
+        return torch.lerp(probabilities[:, 0], probabilities[:, 1], self.blend)
 
     def decodes(self, probabilities: Tensor) -> Tensor:
         """The index of the label."""

@@ -147,7 +147,8 @@ def calibrate(learner: Learner) -> None:
     with learner.no_bar():
         logits = learner.get_preds(act=noop)[0]
     labels = torch.tensor([learner.dls.vocab.o2i[face.label] for face in learner.dls.valid_ds.items])
-    learner.loss_func.temperature = fit_temperature(learner.loss_func.blended(logits), labels)
+    loss = learner.loss_func
+    loss.temperature = fit_temperature(lambda temperature: loss.answer(logits.double(), temperature), labels)
 
 
 def class_weights(dataloaders: DataLoaders, balance: float) -> Tensor | None:

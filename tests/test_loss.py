@@ -41,7 +41,8 @@ def test_one_head_leaves_the_votes_aside():
 def test_the_answer_is_a_blend_of_both_heads_at_its_temperature(blend, temperature):
     by_votes = LOGITS.flip(1)
     answer = EmotionLoss(blend=blend, temperature=temperature).activation(torch.stack([LOGITS, by_votes], dim=1))
-    assert torch.allclose(answer, (((1 - blend) * LOGITS + blend * by_votes) / temperature).softmax(1))
+    by_label, by_votes = (logits.div(temperature).softmax(1) for logits in (LOGITS, by_votes))
+    assert torch.allclose(answer, (1 - blend) * by_label + blend * by_votes)
 
 
 def test_class_weights_scale_what_a_label_costs():

@@ -63,7 +63,7 @@ def test_its_accuracy_on_valid_is_what_the_readme_and_the_card_say(shipped, tmp_
         archive.extractall(tmp_path, [name for name in archive.namelist() if "/valid/" in name])
     results = {name: evaluate(shipped, tmp_path / "fer2013" / "valid", name) for name in ("five", "seven")}
     assert (results["five"].n, results["seven"].n) == (2_498, 3_536)
-    assert results["five"].accuracy > 0.73
+    assert results["five"].accuracy >= 0.75
     for text in (ROOT / "README.md").read_text(), (ROOT / "model" / "README.md").read_text():
         for name, labels in (("five", FIVE), ("seven", SEVEN)):
             assert re.search(rf"\| {name}\b.*\| {results[name].accuracy:.1%} \|".replace("%", " %"), text), labels
