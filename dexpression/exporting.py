@@ -42,10 +42,7 @@ def export_run(learner: Learner, recipe: Recipe, data_name: str, output: Path) -
         "recipe": recipe.facts(),
         "data": {"name": data_name, "images": images_per_label(learner.dls)},
         "calibration": {"split": "valid", "temperature": learner.loss_func.temperature},
-        "history": {
-            "columns": list(learner.recorder.metric_names[1:-1]),
-            "epochs": [[round(value, 4) for value in row] for row in learner.recorder.values],
-        },
+        "history": learner.history,
         "results": {"split": "valid"}
         | {name: result.to_dict() for name, result in evaluate_learner(learner).items()}
         | {"int8": evaluate_engine(onnx_engine(engine), learner).to_dict()},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import io
+import logging
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +21,7 @@ CALIBRATION_BATCH = 64
 
 def to_onnx(learner: Learner, image_size: int) -> onnx.ModelProto:
     """In float32, for batches of any length; pixels in, probabilities out."""
-    with contextlib.redirect_stdout(io.StringIO()):  # the exporter tells of its steps
+    with _quiet():
         program = torch.onnx.export(
             FaceReader(learner).eval(),
             (torch.zeros(2, 1, image_size, image_size, dtype=torch.uint8),),
@@ -39,7 +39,7 @@ def to_onnx(learner: Learner, image_size: int) -> onnx.ModelProto:
 
 def to_int8(model: onnx.ModelProto, faces: np.ndarray) -> onnx.ModelProto:
     """The same with maps and weights in eight bits; `faces` (N, 1, H, W) in 0..255 show how large maps get."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, _quiet():
         plain, quantised = Path(folder, "plain.onnx"), Path(folder, "quantised.onnx")
         onnx.save(model, plain)
         quantize_static(
@@ -54,6 +54,17 @@ def to_int8(model: onnx.ModelProto, faces: np.ndarray) -> onnx.ModelProto:
             op_types_to_quantize=["Conv", "MaxPool", "Concat"],  # the few other steps cost nothing, and stay exact
         )
         return onnx.load(quantised)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Both libraries tell of every step, through the root logger too."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 class _Faces(CalibrationDataReader):

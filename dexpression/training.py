@@ -138,13 +138,18 @@ def fit(learner: Learner, recipe: Recipe, runs: Path) -> Path:
         Checkpoint(folder / "checkpoint.pth"),
     ]
     learner.fit_one_cycle(recipe.epochs, recipe.learning_rate, cbs=callbacks, reset_opt=True)
+    # Kept apart from the recorder, which every later prediction starts anew.
+    learner.history = {
+        "columns": list(learner.recorder.metric_names[1:-1]),
+        "epochs": [[round(float(value), 4) for value in row] for row in learner.recorder.values],
+    }
     calibrate(learner)
     return folder
 
 
 def calibrate(learner: Learner) -> None:
     """Choose the temperature of the answers on the valid split."""
-    with learner.no_bar():
+    with learner.no_bar(), learner.removed_cbs([learner.recorder]):  # which would forget the run for this
         logits = learner.get_preds(act=noop)[0]
     labels = torch.tensor([learner.dls.vocab.o2i[face.label] for face in learner.dls.valid_ds.items])
     loss = learner.loss_func

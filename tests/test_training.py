@@ -11,6 +11,7 @@ import pytest
 import torch
 from conftest import draw_face, write_class_folders
 from fastai.callback.core import Callback
+from fastai.learner import Learner
 
 from dexpression.__main__ import main
 from dexpression.artifact import load_exported
@@ -51,7 +52,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(split_folders, tmp_p
 
 def test_a_finished_run_is_not_trained_again(split_folders, tmp_path, monkeypatch):
     first = trained(split_folders, tmp_path, QUICK)
-    monkeypatch.setattr(torch.Tensor, "backward", lambda *_, **__: pytest.fail("trained a finished run"))
+    monkeypatch.setattr(Learner, "_backward", lambda *_, **__: pytest.fail("trained a finished run"))
     assert trained(split_folders, tmp_path, QUICK)[1] == first[1]
 
 
@@ -142,6 +143,7 @@ def test_the_command_trains_exports_and_the_export_answers(split_folders, tmp_pa
     facts = json.loads((output / "dexpression.json").read_text())
     assert facts["data"]["images"]["train"] == dict.fromkeys(manifest.labels, 6)
     assert facts["results"]["five"]["n"] == 10
+    assert len(facts["history"]["epochs"][0]) == len(facts["history"]["columns"]) == 3
     assert (output / "dexpression.pkl").stat().st_size < 12_000_000
     assert learner.dls.train_ds.items == learner.dls.valid_ds.items == []
     assert learner.opt is None
