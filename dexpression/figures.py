@@ -119,9 +119,9 @@ def _public_face(learner: Learner) -> Tensor:
     """Eileen Collins, astronaut; NASA, public domain."""
     from skimage.data import astronaut
 
-    return (
-        learner.dls.test_dl([Image.fromarray(astronaut()).crop((166, 69, 278, 181))]).one_batch()[0].as_subclass(Tensor)
-    )
+    portrait = Image.fromarray(astronaut()).crop((166, 69, 278, 181))  # type: ignore[no-untyped-call]
+    face: Tensor = learner.dls.test_dl([portrait]).one_batch()[0].as_subclass(Tensor)
+    return face
 
 
 if __name__ == "__main__":
