@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from dexpression.errors import DeXpressionError
-from dexpression.labels import FIVE, LabelSet
+from dexpression.labels import LabelSet
+from dexpression.reading import Detect
 from dexpression.settings import Settings
 from dexpression.sources import Split
 
@@ -47,31 +48,22 @@ def _serve(_options: argparse.Namespace) -> None:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    from dexpression.picture import read_picture
+    from dexpression.batch import predict_pictures
     from dexpression.prediction import Predictor
 
-    predictor = Predictor.load(options.model)
-    failed = False
-    for path in options.pictures:
-        try:
-            [prediction] = predictor.predict([read_picture(path)])
-        except DeXpressionError as error:
-            failed = True
-            print(f"{path}: {error}", file=sys.stderr)
-        else:
-            prediction = prediction.among(FIVE)
-            print(f"{path}\t{prediction.emotion}\t{prediction.confidence:.2f}")
-    if failed:
-        sys.exit(1)
+    failures = predict_pictures(
+        Predictor.load(options.model), options.pictures, options.form, options.annotate, options.detect
+    )
+    if failures:
+        sys.exit("\n".join(failures))
 
 
 def _evaluate(options: argparse.Namespace) -> None:
     from dexpression.evaluation import evaluate
-    from dexpression.prediction import Predictor
+    from dexpression.prediction import load_classifier
 
-    evaluation = evaluate(
-        Predictor.load(options.model), options.folder, options.labels, options.split, options.truth, options.votes_file
-    )
+    classifier, _ = load_classifier(options.model)
+    evaluation = evaluate(classifier, options.folder, options.labels, options.split, options.truth, options.votes_file)
     print(json.dumps(evaluation.to_dict()) if options.json else evaluation.table())
 
 
@@ -113,9 +105,14 @@ def _parser() -> argparse.ArgumentParser:
     serve = commands.add_parser("serve", help="answer HTTP; DEXPRESSION_* variables are its settings")
     serve.set_defaults(command=_serve)
 
-    predict = commands.add_parser("predict", parents=[model], help="print a line a picture: path, emotion, confidence")
-    predict.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE")
-    predict.set_defaults(command=_predict)
+    predict = commands.add_parser("predict", parents=[model], help="print a line a face: path, emotion, confidence")
+    predict.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE_OR_FOLDER")
+    forms = predict.add_mutually_exclusive_group()
+    forms.add_argument("--json", dest="form", action="store_const", const="json", help="a JSON object a picture")
+    forms.add_argument("--csv", dest="form", action="store_const", const="csv", help="a row a face")
+    predict.add_argument("--annotate", type=Path, metavar="DIR", help="write pictures with boxes and labels there")
+    predict.add_argument("--detect", choices=get_args(Detect), default="auto", help="never: a picture is one face")
+    predict.set_defaults(command=_predict, form="text")
 
     evaluate = commands.add_parser("evaluate", parents=[model], help="score the model on labelled faces")
     evaluate.add_argument("folder", type=Path, metavar="FOLDER", help="class folders, or fer2013.csv")

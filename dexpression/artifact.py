@@ -80,6 +80,22 @@ class Manifest:
         if not fits:
             raise BrokenManifest(f"{path.name} lacks its labels, image size, digest or versions. Export again.")
 
+    def card(self) -> dict[str, Any]:
+        """The facts that a caller is told: what answers, of what it was made, how well it does."""
+        told = ("labels", "created", "versions", "network", "data", "calibration")
+        scores = ("n", "accuracy", "balanced_accuracy", "ece", "recall")
+        split = self.results.get("split", "unknown")
+        return {
+            "name": "dexpression",
+            "sha256": self.sha256,
+            "input": {"width": self.image_size, "height": self.image_size, "mode": "grey"} | self.normalisation,
+            "results": {
+                name: {"split": split} | {score: result[score] for score in scores}
+                for name, result in self.results.items()
+                if isinstance(result, dict)
+            },
+        } | {name: getattr(self, name) for name in told}
+
 
 def manifest_path(learner_path: Path) -> Path:
     """dexpression.pkl -> dexpression.json beside it."""

@@ -33,7 +33,7 @@ from sklearn.model_selection import train_test_split
 
 from dexpression.errors import DataError
 from dexpression.labels import LABEL_SETS, LabelSet, find_label
-from dexpression.picture import frame_face, read_picture, to_grey
+from dexpression.picture import frame_face, read_picture
 from dexpression.sources import Face, FaceSet, Split, add_votes, find_votes, read_faces
 
 MEAN, STD = 0.5, 0.25  # of pixels in 0..1; FER2013's own are 0.507 and 0.255
@@ -53,7 +53,7 @@ class ReadFace(Transform):
     def encodes(self, source: Any) -> Any:  # fastai dispatches on these hints, so they stay wide
         if isinstance(source, np.ndarray):
             source = Image.fromarray(source)
-        picture = to_grey(source) if isinstance(source, Image.Image) else read_picture(source)
+        picture = source if isinstance(source, Image.Image) else read_picture(source)
         return PILImageBW(frame_face(picture, self.size))
 
 

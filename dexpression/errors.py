@@ -61,12 +61,32 @@ class EmptyFile(RequestError):
     code, status = "empty_file", 400
 
 
+class BadBase64(RequestError):
+    code, status = "bad_base64", 400
+
+
+class BadParameter(RequestError):
+    code, status = "bad_parameter", 400
+
+
+class UnknownLabels(BadParameter):
+    """Labels were asked for that the model does not know."""
+
+
+class UnsupportedMediaType(RequestError):
+    code, status = "unsupported_media_type", 415
+
+
 class UnreadableImage(RequestError):
     code, status = "undecodable_image", 422
 
 
 class TooManyPixels(RequestError):
     code, status = "too_many_pixels", 422
+
+
+class NoFace(RequestError):
+    code, status = "no_face", 422
 
 
 class NotReady(RequestError):

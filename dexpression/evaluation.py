@@ -14,7 +14,8 @@ from sklearn.metrics import confusion_matrix
 from dexpression.calibration import Bin, calibration_error, reliability
 from dexpression.errors import DataError
 from dexpression.labels import LABEL_SETS, LabelSet
-from dexpression.prediction import Prediction, Predictor
+from dexpression.prediction import FaceClassifier
+from dexpression.reading import Prediction
 from dexpression.sources import VOTE_FILES, Face, FaceSet, Split, add_votes, find_votes, read_faces
 
 logger = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ class Evaluation:
 
 
 def evaluate(
-    predictor: Predictor,
+    classifier: FaceClassifier,
     source: Path,
     labels: LabelSet | None = None,
     split: Split | None = None,
@@ -71,13 +72,13 @@ def evaluate(
     Without `labels`: all that the model knows. Where the source has splits and none is named: its valid split. The
     truth is the label, or what most FER+ annotators saw: their `votes` lie in the source or beside it if not named.
     """
-    vocabulary = LABEL_SETS[labels] if labels else predictor.labels
-    found = read_faces(source, predictor.image_size)
+    vocabulary = LABEL_SETS[labels] if labels else classifier.labels
+    found = read_faces(source, classifier.image_size)
     logger.info(found.report())
     if truth == "votes":
         found = add_votes(found, votes or _require_votes(source)).by_majority()
     faces = _chosen_split(found, split).of_labels(vocabulary).faces
-    return score([face.label for face in faces], list(predict_faces(predictor, faces)), vocabulary)
+    return score([face.label for face in faces], list(predict_faces(classifier, faces)), vocabulary)
 
 
 def score(truth: Sequence[str], predictions: Sequence[Prediction], labels: Sequence[str]) -> Evaluation:
@@ -125,7 +126,7 @@ def _chosen_split(found: FaceSet, split: Split | None) -> FaceSet:
     return found.of_split(chosen)
 
 
-def predict_faces(predictor: Predictor, faces: Sequence[Face]) -> Iterator[Prediction]:
+def predict_faces(classifier: FaceClassifier, faces: Sequence[Face]) -> Iterator[Prediction]:
     """One prediction a face, a batch at a time."""
     for start in range(0, len(faces), BATCH):
-        yield from predictor.predict([face.image for face in faces[start : start + BATCH]])
+        yield from classifier.predict([face.image for face in faces[start : start + BATCH]])

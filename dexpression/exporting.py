@@ -13,7 +13,7 @@ from dexpression.data import has_votes, images_per_label, stack_pixels
 from dexpression.engine import Engine, onnx_engine
 from dexpression.evaluation import Evaluation, predict_faces, score
 from dexpression.labels import LABEL_SETS
-from dexpression.prediction import Predictor, name_probabilities
+from dexpression.prediction import FaceClassifier, name_probabilities
 from dexpression.quantisation import to_int8, to_onnx
 from dexpression.training import Recipe, create_learner, fit, recipe_dataloaders
 
@@ -80,5 +80,5 @@ def int8_engine(learner: Learner, image_size: int) -> bytes:
 def evaluate_engine(engine: Engine, learner: Learner) -> Evaluation:
     """Scores of the ONNX form on the valid split, over all labels."""
     faces, labels = learner.dls.valid_ds.items, list(learner.dls.vocab)
-    predictor = Predictor(engine, labels, faces[0].image.width)
-    return score([face.label for face in faces], list(predict_faces(predictor, faces)), labels)
+    classifier = FaceClassifier(engine, labels, faces[0].image.width)
+    return score([face.label for face in faces], list(predict_faces(classifier, faces)), labels)

@@ -1,4 +1,4 @@
-"""Bytes -> upright grey picture, or a reason why not; picture -> the square that the network sees."""
+"""Bytes -> upright picture, or a reason why not; picture -> the grey square that the network sees."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from PIL import ExifTags, Image, ImageOps
 from dexpression.errors import EmptyFile, TooManyPixels, UnreadableImage
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")  # an allow-list: Pillow tries no other decoder
+PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"}  # of the files that are looked for in a folder
+GREY_MODES = ("1", "L", "F")
 MAX_PIXELS = 50_000_000  # a 50-megapixel phone photo
 
 TURNS = {  # by EXIF orientation
@@ -27,7 +29,7 @@ Source = bytes | str | os.PathLike[str]
 
 
 def read_picture(source: Source, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """The first frame, upright by EXIF, as 8-bit grey (mode L) of its own size.
+    """The first frame, upright by EXIF, of its own size, in 8 bits a channel: grey (mode L) or colour (RGB).
 
     Raises EmptyFile, UnreadableImage or TooManyPixels (the latter before anything is decoded).
     """
@@ -38,9 +40,7 @@ def read_picture(source: Source, max_pixels: int = MAX_PIXELS) -> Image.Image:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             if image.width * image.height > max_pixels:
                 raise TooManyPixels(f"The picture has more than {max_pixels} pixels. Scale it down and send it again.")
-            grey = to_grey(image)
-            turn = TURNS.get(_orientation(image))
-            return grey if turn is None else grey.transpose(turn)
+            return turn_upright(image)
     except TooManyPixels:
         raise
     except Image.DecompressionBombError as error:
@@ -49,23 +49,37 @@ def read_picture(source: Source, max_pixels: int = MAX_PIXELS) -> Image.Image:
         raise UnreadableImage(f"This is no picture that can be decoded. Send {', '.join(FORMATS)}.") from error
 
 
-def to_grey(image: Image.Image) -> Image.Image:
-    """Mode L, whatever the mode was; transparent parts become white, as on a page."""
+def turn_upright(image: Image.Image) -> Image.Image:
+    """The picture as its EXIF says that it should be seen, flattened; what is upright already stays as it is."""
+    plain = flatten(image)
+    plain.info.clear()  # with the EXIF, or who calls this again would turn the picture again
+    turn = TURNS.get(_orientation(image))
+    return plain if turn is None else plain.transpose(turn)
+
+
+def flatten(image: Image.Image) -> Image.Image:
+    """Mode L or RGB, whatever the mode was; transparent parts become white, as on a page."""
     if image.mode.startswith("I"):  # 16 bits a pixel: Pillow's own conversion would clip everything above 255
         return image.convert("I").point(lambda value: value / 256).convert("L")
     if image.has_transparency_data:
-        grey_and_alpha = image.convert("LA")
-        white = Image.new("L", image.size, 255)
-        white.paste(grey_and_alpha.getchannel("L"), mask=grey_and_alpha.getchannel("A"))
+        layer = image.convert("RGBA")
+        white = Image.new("RGB", image.size, "white")
+        white.paste(layer, mask=layer.getchannel("A"))
         return white
-    return image.convert("L")
+    return image.convert("L" if image.mode in GREY_MODES else "RGB")
+
+
+def to_grey(image: Image.Image) -> Image.Image:
+    """Mode L, whatever the mode was."""
+    return flatten(image).convert("L")
 
 
 def frame_face(picture: Image.Image, size: int) -> Image.Image:
-    """The largest centred square of the picture, scaled to `size` x `size` pixels with an antialiasing filter."""
-    if picture.size == (size, size):
-        return picture
-    return ImageOps.fit(picture, (size, size), method=Image.Resampling.BILINEAR)
+    """The largest centred square of the picture, grey, scaled to `size` x `size` with an antialiasing filter."""
+    grey = to_grey(picture)
+    if grey.size == (size, size):
+        return grey
+    return ImageOps.fit(grey, (size, size), method=Image.Resampling.BILINEAR)
 
 
 def _read_file(path: str | os.PathLike[str]) -> bytes:

@@ -1,44 +1,94 @@
-"""Faces -> probabilities, batched. Knows no HTTP; any number of threads may ask at once."""
+"""Pictures -> readings: find the faces, crop them, ask the network once for all. Knows no HTTP.
+
+Any number of threads may ask at once.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from dexpression.artifact import load_engine, load_exported
+from dexpression.artifact import LEARNER_FILE, Manifest, load_engine, load_exported
 from dexpression.engine import Engine, onnx_engine, torch_engine
-from dexpression.errors import DeXpressionError
-from dexpression.picture import frame_face, to_grey
+from dexpression.faces import Box, FaceDetector, FoundFace, crop_face
+from dexpression.picture import Source, frame_face, read_picture, turn_upright
+from dexpression.reading import Detect, FaceReading, Prediction, Reading
+
+LARGEST_CROP = 64  # pixels a side; cutting a face out of so small a picture changes answers and betters none
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """One face: a probability 0..1 for every label, summing to 1."""
+class FaceClassifier:
+    """Faces that are cut out already -> predictions."""
 
-    probabilities: dict[str, float]
+    def __init__(self, engine: Engine, labels: Sequence[str], image_size: int) -> None:
+        self.labels = tuple(labels)
+        self.image_size = image_size
+        self._engine = engine
 
-    @property
-    def emotion(self) -> str:
-        return max(self.probabilities, key=self.probabilities.__getitem__)
+    def predict(self, crops: Sequence[Image.Image]) -> list[Prediction]:
+        """One prediction a crop, in one batch; an empty list for none."""
+        if not crops:
+            return []
+        faces = [np.asarray(frame_face(crop, self.image_size)) for crop in crops]
+        return name_probabilities(self.labels, self._engine(np.stack(faces)[:, None]))
 
-    @property
-    def confidence(self) -> float:
-        """The probability of `emotion`, 0..1."""
-        return self.probabilities[self.emotion]
 
-    def among(self, labels: Sequence[str]) -> Prediction:
-        """The same prediction, were these the only labels; DeXpressionError where the model lacks one of them."""
-        missing = [label for label in labels if label not in self.probabilities]
-        if missing:
-            known = ", ".join(self.probabilities)
-            raise DeXpressionError(f"The model knows no {', '.join(missing)}. Choose among {known}.")
-        chosen = {label: self.probabilities[label] for label in labels}
-        total = sum(chosen.values())
-        return Prediction({label: value / total for label, value in chosen.items()})
+def load_classifier(path: Path) -> tuple[FaceClassifier, Manifest]:
+    """From dexpression.pkl or dexpression.onnx, and the manifest beside it; raises ArtifactError."""
+    if path.suffix == ".onnx":
+        content, manifest = load_engine(path)
+        engine = onnx_engine(content)
+    else:
+        learner, manifest = load_exported(path)
+        engine = torch_engine(learner)
+    return FaceClassifier(engine, manifest.labels, manifest.image_size), manifest
+
+
+class Predictor:
+    """Whole pictures -> readings."""
+
+    def __init__(self, classifier: FaceClassifier, detector: FaceDetector, manifest: Manifest) -> None:
+        self.classifier = classifier
+        self.manifest = manifest
+        self._detector = detector
+
+    @classmethod
+    def load(cls, model: str | os.PathLike[str]) -> Predictor:
+        """From the folder of an export, or one of its two model files; raises ArtifactError."""
+        path = Path(model)
+        classifier, manifest = load_classifier(path / LEARNER_FILE if path.is_dir() else path)
+        return cls(classifier, FaceDetector.load(), manifest)
+
+    def card(self) -> dict[str, Any]:
+        """What the model is and how well it does; see `Manifest.card`."""
+        return self.manifest.card()
+
+    def predict(self, picture: Source | Image.Image, detect: Detect = "auto") -> Reading:
+        """Every face of a picture (bytes, a path or a PIL image), at most 64, largest first.
+
+        With "auto" a picture of at most 64x64 pixels is one face, as with "never" any picture is: its middle square.
+        Raises RequestError for what is no picture.
+        """
+        image = turn_upright(picture) if isinstance(picture, Image.Image) else read_picture(picture)
+        if detect == "never" or (detect == "auto" and max(image.size) <= LARGEST_CROP):
+            [prediction] = self.classifier.predict([image])
+            return Reading(*image.size, [FaceReading(_middle_square(image), None, prediction)])
+        return self._read(image, self._detector.find_faces(image))
+
+    def _read(self, image: Image.Image, found: Sequence[FoundFace]) -> Reading:
+        predictions = self.classifier.predict(
+            [crop_face(image, face.box, self.classifier.image_size) for face in found]
+        )
+        faces = [
+            FaceReading(face.box, face.confidence, prediction)
+            for face, prediction in zip(found, predictions, strict=True)
+        ]
+        return Reading(*image.size, faces)
 
 
 def name_probabilities(labels: Sequence[str], probabilities: np.ndarray) -> list[Prediction]:
@@ -46,26 +96,7 @@ def name_probabilities(labels: Sequence[str], probabilities: np.ndarray) -> list
     return [Prediction(dict(zip(labels, row, strict=True))) for row in probabilities.tolist()]
 
 
-class Predictor:
-    """Pictures -> predictions, by the engine that a model file holds; any number of threads may ask at once."""
-
-    def __init__(self, engine: Engine, labels: Sequence[str], image_size: int) -> None:
-        self.labels = tuple(labels)
-        self.image_size = image_size
-        self._engine = engine
-
-    @classmethod
-    def load(cls, path: Path) -> Predictor:
-        """From dexpression.pkl or dexpression.onnx, and the manifest beside it; raises ArtifactError."""
-        if path.suffix == ".onnx":
-            content, manifest = load_engine(path)
-            return cls(onnx_engine(content), manifest.labels, manifest.image_size)
-        learner, manifest = load_exported(path)
-        return cls(torch_engine(learner), manifest.labels, manifest.image_size)
-
-    def predict(self, pictures: Sequence[Image.Image]) -> list[Prediction]:
-        """One prediction a picture, each taken as one face; an empty list for none."""
-        if not pictures:
-            return []
-        faces = [np.asarray(frame_face(to_grey(picture), self.image_size)) for picture in pictures]
-        return name_probabilities(self.labels, self._engine(np.stack(faces)[:, None]))
+def _middle_square(image: Image.Image) -> Box:
+    side = min(image.size)
+    left, top = (image.width - side) / 2, (image.height - side) / 2
+    return Box(left, top, left + side, top + side)

@@ -22,7 +22,7 @@ from PIL import Image
 
 from dexpression.errors import DataError, RequestError
 from dexpression.labels import EIGHT, FER2013_ORDER, find_label
-from dexpression.picture import frame_face, read_picture
+from dexpression.picture import PICTURE_SUFFIXES, frame_face, read_picture
 
 Split = Literal["train", "valid", "test"]
 
@@ -37,7 +37,6 @@ SPLITS: dict[str, Split] = {
     "testing": "test",
     "privatetest": "test",
 }
-PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"}
 VOTE_FILES = ("ferplus.csv", "fer2013new.csv")
 VOTE_COLUMNS = (
     "neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF",

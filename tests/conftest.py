@@ -12,6 +12,7 @@ import torch
 from fastai.learner import Learner
 from fastai.torch_core import default_device
 from PIL import Image, ImageDraw
+from skimage.data import astronaut
 
 from dexpression.architecture import DeXpression
 from dexpression.artifact import export_learner
@@ -62,10 +63,10 @@ def encode(image: Image.Image, file_format: str = "PNG", **options: object) -> b
 MULTIPART = "multipart/form-data; boundary=cut"
 
 
-def multipart(content: bytes, name: str = "face.png", part: str = "file") -> bytes:
+def multipart(*contents: bytes, name: str = "face.png") -> bytes:
     """The body that `curl -F file=@face.png` sends; werkzeug's own test client would put a large one on disk."""
-    head = f'--cut\r\nContent-Disposition: form-data; name="{part}"; filename="{name}"\r\n\r\n'
-    return head.encode() + content + b"\r\n--cut--\r\n"
+    head = f'--cut\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\n'.encode()
+    return b"".join(head + content + b"\r\n" for content in contents) + b"--cut--\r\n"
 
 
 def write_class_folders(root: Path, count: int, labels: tuple[str, ...] = SEVEN, seed: int = 0) -> Path:
@@ -92,6 +93,12 @@ def exported_learner(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
     export_learner(Learner(inference_dataloaders(SEVEN, 48), network, loss_func=EmotionLoss()), folder, 48, {})
     return folder / "dexpression.pkl"
+
+
+@pytest.fixture(scope="session")
+def portrait() -> Image.Image:
+    """Eileen Collins, NASA, public domain: 512x512 pixels, one face, HAPPY, at (178, 63) to (268, 176)."""
+    return Image.fromarray(astronaut())
 
 
 @pytest.fixture

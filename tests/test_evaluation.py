@@ -10,7 +10,8 @@ from test_sources import write_votes
 from dexpression.errors import DataError
 from dexpression.evaluation import evaluate, score
 from dexpression.labels import FIVE, SEVEN
-from dexpression.prediction import Prediction, Predictor
+from dexpression.prediction import FaceClassifier, load_classifier
+from dexpression.reading import Prediction
 
 
 def prediction(**probabilities: float) -> Prediction:
@@ -47,39 +48,39 @@ def test_a_label_that_does_not_occur_has_no_recall_and_does_not_count():
 
 
 @pytest.fixture(scope="module")
-def predictor(exported_learner) -> Predictor:
-    return Predictor.load(exported_learner)
+def classifier(exported_learner) -> FaceClassifier:
+    return load_classifier(exported_learner)[0]
 
 
 @pytest.mark.parametrize(("labels", "n", "vocabulary"), [(None, 70, SEVEN), ("seven", 70, SEVEN), ("five", 50, FIVE)])
-def test_a_folder_of_class_folders_is_scored_over_the_labels_asked_for(predictor, class_folders, labels, n, vocabulary):
-    result = evaluate(predictor, class_folders, labels)
+def test_class_folders_are_scored_over_the_labels_asked_for(classifier, class_folders, labels, n, vocabulary):
+    result = evaluate(classifier, class_folders, labels)
     assert (result.n, tuple(result.recall)) == (n, vocabulary)
     assert np.sum(result.confusion) == n
 
 
-def test_every_image_counts_even_where_images_repeat(predictor, tmp_path):
+def test_every_image_counts_even_where_images_repeat(classifier, tmp_path):
     write_class_folders(tmp_path / "a", 2)
     write_class_folders(tmp_path / "a" / "happy" / "again", 2, labels=("HAPPY",))
-    assert evaluate(predictor, tmp_path / "a").n == 16
+    assert evaluate(classifier, tmp_path / "a").n == 16
 
 
-def test_the_valid_split_is_scored_unless_another_is_named(predictor, split_folders):
-    assert evaluate(predictor, split_folders).n == 14
-    assert evaluate(predictor, split_folders, split="train").n == 42
+def test_the_valid_split_is_scored_unless_another_is_named(classifier, split_folders):
+    assert evaluate(classifier, split_folders).n == 14
+    assert evaluate(classifier, split_folders, split="train").n == 42
 
 
-def test_a_split_that_is_not_there_is_named(predictor, split_folders):
+def test_a_split_that_is_not_there_is_named(classifier, split_folders):
     with pytest.raises(DataError, match="has no test split; it has train, valid"):
-        evaluate(predictor, split_folders, split="test")
+        evaluate(classifier, split_folders, split="test")
 
 
-def test_what_most_people_saw_can_be_the_truth(predictor, class_folders):
+def test_what_most_people_saw_can_be_the_truth(classifier, class_folders):
     write_votes(class_folders.parent / "fer2013new.csv", None, 70)  # all saw happiness
-    result = evaluate(predictor, class_folders, "five", truth="votes")
+    result = evaluate(classifier, class_folders, "five", truth="votes")
     assert [sum(row) for row in result.confusion] == [0, 0, 0, 70, 0]
 
 
-def test_votes_that_are_not_there_are_asked_for(predictor, class_folders):
+def test_votes_that_are_not_there_are_asked_for(classifier, class_folders):
     with pytest.raises(DataError, match=r"No FER\+ votes in faces or beside it"):
-        evaluate(predictor, class_folders, truth="votes")
+        evaluate(classifier, class_folders, truth="votes")

@@ -44,7 +44,7 @@ def test_the_notebook_trains_and_exports_a_model_that_loads(split_folders, tmp_p
     ]
     finished = subprocess.run([*command, *given], capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr[-3000:]
-    assert len(Predictor.load(tmp_path / "model" / "dexpression.pkl").labels) == 5
+    assert len(Predictor.load(tmp_path / "model").classifier.labels) == 5
     assert "No server answers" in (tmp_path / "run.ipynb").read_text()
 
 

@@ -8,7 +8,7 @@ from conftest import draw_face, encode
 from PIL import Image
 
 from dexpression.errors import EmptyFile, TooManyPixels, UnreadableImage
-from dexpression.picture import frame_face, read_picture
+from dexpression.picture import frame_face, read_picture, to_grey, turn_upright
 
 FACE = draw_face("HAPPY", 0, size=96)
 COLOUR = Image.merge("RGB", [FACE, FACE, FACE])
@@ -37,8 +37,8 @@ def opaque() -> Image.Image:
 )
 def test_a_face_reads_the_same_in_every_format_and_mode(file_format, image, tolerance):
     picture = read_picture(encode(image, file_format))
-    assert picture.mode == "L"
-    assert np.abs(np.asarray(picture, int) - np.asarray(FACE, int)).mean() <= tolerance
+    assert picture.mode in ("L", "RGB")
+    assert np.abs(np.asarray(to_grey(picture), int) - np.asarray(FACE, int)).mean() <= tolerance
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -55,7 +55,9 @@ def test_a_picture_is_turned_upright_by_its_exif(orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     stored = FACE.transpose(turns[orientation]) if orientation in turns else FACE
-    assert read_picture(encode(stored, exif=exif)).tobytes() == FACE.tobytes()
+    upright = read_picture(encode(stored, exif=exif))
+    assert upright.tobytes() == FACE.tobytes()
+    assert turn_upright(upright).tobytes() == FACE.tobytes()  # once is enough
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow says so, and reads on
@@ -70,7 +72,7 @@ def test_a_file_that_is_not_there_is_not_called_a_broken_picture(tmp_path):
 
 
 def test_what_is_transparent_becomes_white():
-    assert read_picture(encode(Image.new("RGBA", (4, 4), (0, 0, 0, 0)))).getpixel((0, 0)) == 255
+    assert read_picture(encode(Image.new("RGBA", (4, 4), (0, 0, 0, 0)))).getpixel((0, 0)) == (255, 255, 255)
 
 
 def test_sixteen_bits_keep_their_shades():
@@ -80,7 +82,7 @@ def test_sixteen_bits_keep_their_shades():
 
 def test_an_animation_gives_its_first_frame():
     animation = encode(FACE, "GIF", save_all=True, append_images=[Image.new("L", FACE.size)])
-    assert read_picture(animation).tobytes() == FACE.tobytes()
+    assert to_grey(read_picture(animation)).tobytes() == FACE.tobytes()
 
 
 def test_an_empty_file_is_told_apart():

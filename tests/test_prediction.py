@@ -1,4 +1,4 @@
-"""Probabilities from an exported learner: the learner's own, for any number of callers at once."""
+"""Readings of pictures by an exported learner: its own probabilities, for any number of callers at once."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import draw_face, encode
+from PIL import Image
 
+from dexpression import Predictor
 from dexpression.artifact import load_exported
-from dexpression.errors import DeXpressionError
-from dexpression.labels import FIVE, SEVEN
-from dexpression.picture import read_picture
-from dexpression.prediction import Prediction, Predictor
+from dexpression.errors import UnreadableImage
+from dexpression.labels import SEVEN
+from dexpression.prediction import FaceClassifier
+from dexpression.reading import Prediction
 
 FACES = [draw_face(label, seed, size) for label in SEVEN for seed, size in ((0, 48), (1, 100))]
 
@@ -28,6 +30,11 @@ def predictor(exported_learner: Path) -> Predictor:
     return Predictor.load(exported_learner)
 
 
+@pytest.fixture(scope="module")
+def classifier(predictor: Predictor) -> FaceClassifier:
+    return predictor.classifier
+
+
 def probabilities(predictions: list[Prediction]) -> torch.Tensor:
     return torch.tensor([list(prediction.probabilities.values()) for prediction in predictions])
 
@@ -38,40 +45,57 @@ def test_the_answer_is_that_of_the_learner(learner, predictor, tmp_path, file_fo
         path = tmp_path / f"{number}.{file_format.lower()}"
         path.write_bytes(encode(face, file_format))
         label, _, expected = learner.predict(path)
-        [prediction] = predictor.predict([read_picture(path)])
+        prediction = predictor.predict(path, "never").prediction
         assert prediction.emotion == label
         assert torch.allclose(probabilities([prediction])[0], expected, atol=1e-4)
 
 
-def test_a_batch_answers_as_its_pictures_do_alone(predictor):
-    together = probabilities(predictor.predict(FACES))
-    alone = torch.cat([probabilities(predictor.predict([face])) for face in FACES])
+def test_a_batch_answers_as_its_faces_do_alone(classifier):
+    together = probabilities(classifier.predict(FACES))
+    alone = torch.cat([probabilities(classifier.predict([face])) for face in FACES])
     assert torch.allclose(together, alone, atol=1e-5)
 
 
-def test_many_threads_get_the_answers_that_one_gets(predictor):
-    one_by_one = probabilities([predictor.predict([face])[0] for face in FACES] * 20)
+def test_many_threads_get_the_answers_that_one_gets(predictor, portrait):
+    pictures = [*FACES, portrait.resize((200, 200))]
+    one_by_one = [predictor.predict(picture).to_dict() for picture in pictures] * 10
     with ThreadPoolExecutor(32) as threads:
-        at_once = list(threads.map(lambda face: predictor.predict([face])[0], FACES * 20))
-    assert torch.allclose(probabilities(at_once), one_by_one, atol=1e-5)
+        assert list(threads.map(lambda picture: predictor.predict(picture).to_dict(), pictures * 10)) == one_by_one
 
 
 def test_probabilities_are_named_in_order_and_sum_to_one(predictor):
-    [prediction] = predictor.predict([FACES[0]])
+    prediction = predictor.predict(FACES[0]).prediction
     assert tuple(prediction.probabilities) == SEVEN
     assert sum(prediction.probabilities.values()) == pytest.approx(1)
 
 
-def test_no_pictures_give_no_predictions(predictor):
-    assert predictor.predict([]) == []
+def test_no_faces_give_no_predictions(classifier):
+    assert classifier.predict([]) == []
 
 
-def test_fewer_labels_share_the_whole_probability():
-    prediction = Prediction({"HAPPY": 0.2, "SAD": 0.5, "FEAR": 0.3}).among(["HAPPY", "FEAR"])
-    assert prediction.probabilities == pytest.approx({"HAPPY": 0.4, "FEAR": 0.6})
-    assert (prediction.emotion, prediction.confidence) == ("FEAR", pytest.approx(0.6))
+def test_every_face_of_a_picture_is_read_and_bytes_path_and_image_give_the_same(predictor, portrait, tmp_path):
+    pair = Image.new("RGB", (1024, 512))
+    for left in (0, 512):
+        pair.paste(portrait, (left, 0))
+    (tmp_path / "pair.png").write_bytes(encode(pair))
+    readings = [predictor.predict(given) for given in (encode(pair), tmp_path / "pair.png", pair)]
+    assert len(readings[0].faces) == 2
+    assert readings[0] == readings[1] == readings[2]
 
 
-def test_labels_that_the_model_lacks_are_named():
-    with pytest.raises(DeXpressionError, match=r"knows no DISGUST, FEAR, NEUTRAL\. Choose among ANGRY, HAPPY"):
-        Prediction({"ANGRY": 0.5, "HAPPY": 0.5}).among(FIVE)
+def test_a_small_picture_is_one_face_unless_faces_are_asked_for(predictor):
+    blank = Image.new("L", (64, 40))
+    [whole] = predictor.predict(blank).faces
+    assert (whole.box.left, whole.box.right, whole.detection_confidence) == (12, 52, None)
+    assert predictor.predict(blank, "always").faces == predictor.predict(Image.new("L", (65, 40))).faces == []
+
+
+def test_a_picture_that_cannot_be_read_is_refused(predictor):
+    with pytest.raises(UnreadableImage):
+        predictor.predict(b"no picture")
+
+
+def test_the_card_has_results_with_their_number_of_faces_and_split(predictor):
+    card = Predictor.load(Path(__file__).parent.parent / "model").card()
+    assert card["results"]["five"]["n"] > 2_000
+    assert card["results"]["five"]["split"] == "valid"

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import MULTIPART, draw_face, encode, multipart
+from conftest import draw_face, encode
 from PIL import Image
+from running import ask, free_port, start, wait_until_ready
 
 from dexpression.labels import FIVE, SEVEN
 from dexpression.prediction import Predictor
@@ -27,31 +24,7 @@ from dexpression.serving import listen
 from dexpression.settings import Settings
 from dexpression.web import create_app
 
-ROOT = Path(__file__).parent.parent
 MAX_UPLOAD = 2_000_000
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def start(port: int, model: Path, **settings: str) -> subprocess.Popen[str]:
-    own = {key: value for key, value in os.environ.items() if not key.startswith("DEXPRESSION_")}
-    environ = own | {"DEXPRESSION_PORT": str(port), "DEXPRESSION_MODEL_PATH": str(model)} | settings
-    return subprocess.Popen([sys.executable, "server.py"], cwd=ROOT, env=environ, stderr=subprocess.PIPE, text=True)
-
-
-def ask(url: str, content: bytes | None = None) -> tuple[int, bytes]:
-    """GET, or POST of `content` as the part `file`."""
-    body = None if content is None else multipart(content)
-    request = urllib.request.Request(url, body, {"Content-Type": MULTIPART})
-    try:
-        with urllib.request.urlopen(request, timeout=60) as response:
-            return response.status, response.read()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read()
 
 
 def exchange(url: str, sent: bytes) -> tuple[bytes, bytes]:
@@ -61,18 +34,6 @@ def exchange(url: str, sent: bytes) -> tuple[bytes, bytes]:
         connection.sendall(sent)
         head, _, body = b"".join(iter(lambda: connection.recv(4096), b"")).partition(b"\r\n\r\n")
     return head, body
-
-
-def wait_until_ready(url: str, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        assert process.poll() is None, process.communicate()[1]
-        try:
-            if ask(f"{url}/health/ready")[0] == 200:
-                return
-        except urllib.error.URLError:
-            time.sleep(0.2)
-    pytest.fail("The server did not get ready in two minutes.")
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +52,7 @@ def test_a_posted_face_is_answered_with_the_answer_of_the_predictor(url, exporte
     predictor = Predictor.load(exported_learner)
     for label in SEVEN:
         face = draw_face(label, 0)
-        expected = predictor.predict([face])[0].among(FIVE).emotion
+        expected = predictor.predict(face).among(FIVE).emotion
         assert ask(url, encode(face)) == (200, b'{"result": "%s"}' % expected.encode())
 
 

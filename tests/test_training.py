@@ -137,7 +137,7 @@ def test_the_command_trains_exports_and_the_export_answers(split_folders, tmp_pa
     flags = ["--network", network, "--epochs", "1", "--batch-size", "8", "--labels", "five"]
     main(["train", str(split_folders), *flags, "--output", str(output), "--runs", str(runs)])
     learner, manifest = load_exported(output / "dexpression.pkl")
-    answers = [Predictor.load(output / name).predict([draw_face("HAPPY", 0)])[0] for name in FILES]
+    answers = [Predictor.load(output / name).predict(draw_face("HAPPY", 0)).prediction for name in FILES]
     assert all(list(answer.probabilities) == manifest.labels for answer in answers)
     assert answers[1].confidence == pytest.approx(answers[0].confidence, abs=0.05)  # int8 against float32
     facts = json.loads((output / "dexpression.json").read_text())

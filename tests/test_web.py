@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import copy
 import io
 import tempfile
-from collections.abc import Sequence
 
 import pytest
 from conftest import MULTIPART, draw_face, encode, multipart
@@ -12,27 +13,44 @@ from flask.testing import FlaskClient
 from PIL import Image
 from werkzeug.test import TestResponse
 
-from dexpression.prediction import Prediction
+from dexpression.faces import Box
+from dexpression.reading import FaceReading, Prediction, Reading
 from dexpression.settings import Settings
 from dexpression.web import create_app
 
+ANSWER = {"ANGRY": 0.1, "DISGUST": 0.0, "FEAR": 0.1, "HAPPY": 0.3, "NEUTRAL": 0.1, "SAD": 0.4, "SURPRISE": 0.0}
+RESULT = {"split": "valid", "n": 9, "accuracy": 0.7, "balanced_accuracy": 0.6, "ece": 0.1, "recall": {"SAD": None}}
+CARD = {
+    "name": "dexpression",
+    "sha256": "0a",
+    "labels": list(ANSWER),
+    "created": "2026-11-24",
+    "results": {"seven": RESULT},
+    **{name: {} for name in ("input", "versions", "network", "data", "calibration")},
+}
 PROBLEM_MEMBERS = {"type", "title", "status", "detail", "code", "error", "request_id"}
 
 
 class StubPredictor:
-    """Knows seven labels and prefers one that the contract does not have."""
+    """Knows seven labels and prefers one that the contract does not have; finds one face, or none, as it is told."""
 
     failure: Exception | None = None
+    has_face = True
 
     def __init__(self) -> None:
         self.seen: list[Image.Image] = []
 
-    def predict(self, pictures: Sequence[Image.Image]) -> list[Prediction]:
+    def predict(self, picture: Image.Image, detect: str = "auto") -> Reading:
         if self.failure:
             raise self.failure
-        self.seen += pictures
-        answer = {"ANGRY": 0.1, "DISGUST": 0.0, "FEAR": 0.1, "HAPPY": 0.3, "NEUTRAL": 0.1, "SAD": 0.4, "SURPRISE": 0.0}
-        return [Prediction(answer) for _ in pictures]
+        self.seen.append(picture)
+        if not self.has_face and detect != "never":
+            return Reading(*picture.size, [])
+        sure = None if detect == "never" else 0.9
+        return Reading(*picture.size, [FaceReading(Box(1, 2, 30, 40), sure, Prediction(ANSWER))])
+
+    def card(self) -> dict[str, object]:
+        return CARD
 
 
 @pytest.fixture
@@ -45,8 +63,10 @@ def client(predictor: StubPredictor) -> FlaskClient:
     return create_app(predictor, Settings(max_upload_bytes=1_000_000, max_pixels=1_000_000)).test_client()
 
 
-def upload(client: FlaskClient, content: bytes, name: str = "face.png", **options: object) -> TestResponse:
-    return client.post("/", data=multipart(content, name), content_type=MULTIPART, **options)
+def upload(
+    client: FlaskClient, content: bytes, name: str = "face.png", address: str = "/", **options: object
+) -> TestResponse:
+    return client.post(address, data=multipart(content, name=name), content_type=MULTIPART, **options)
 
 
 def assert_refused(response: TestResponse, status: int, code: str) -> None:
@@ -72,6 +92,100 @@ def test_the_picture_reaches_the_predictor_upright(client, predictor):
     exif[0x0112] = 6
     upload(client, encode(Image.new("L", (60, 40)), "JPEG", exif=exif))
     assert predictor.seen[0].size == (40, 60)
+
+
+FACE = encode(draw_face("HAPPY", 0))
+IN_JSON = base64.b64encode(FACE).decode()
+
+
+@pytest.mark.parametrize(
+    "request_options",
+    [
+        {"data": multipart(FACE), "content_type": MULTIPART},
+        {"data": FACE, "content_type": "image/png"},
+        {"json": {"image": IN_JSON}},
+        {"json": {"image": f"data:image/png;base64,{IN_JSON}"}},
+        {"json": {"image": "\n".join(IN_JSON[start : start + 76] for start in range(0, len(IN_JSON), 76))}},
+    ],
+    ids=["multipart", "raw", "base64", "data URL", "base64 in lines"],
+)
+def test_every_way_of_sending_a_picture_gives_the_same_answer(client, request_options):
+    assert client.post("/", **request_options).data == b'{"result": "HAPPY"}'
+    body = client.post("/v1/predict", **request_options).get_json()
+    assert (body["result"], body["confidence"], body["image"]) == ("SAD", 0.4, {"width": 48, "height": 48})
+
+
+def test_a_reading_has_every_face_the_model_and_the_request(client):
+    response = upload(client, FACE, address="/v1/predict")
+    body = response.get_json()
+    [face] = body["faces"]
+    assert face["box"] == {"x": 1, "y": 2, "width": 29, "height": 38}
+    assert (face["detection_confidence"], face["probabilities"]) == (0.9, ANSWER)
+    assert body["model"] == {"name": "dexpression", "sha256": "0a"}
+    assert body["request_id"] == response.headers["X-Request-ID"]
+
+
+def test_no_face_is_an_answer_and_the_contract_still_gives_a_label(client, predictor):
+    predictor.has_face = False
+    assert upload(client, FACE).get_json() == {"result": "HAPPY"}
+    body = upload(client, FACE, address="/v1/predict").get_json()
+    assert (body["result"], body["probabilities"], body["faces"]) == (None, None, [])
+    body = upload(client, FACE, address="/?detail=full").get_json()
+    assert (body["result"], body["faces"]) == ("HAPPY", [])
+    assert_refused(upload(client, FACE, address="/?on_no_face=error"), 422, "no_face")
+
+
+@pytest.mark.parametrize(
+    ("address", "result"),
+    [
+        ("/?labels=seven", "SAD"),
+        ("/?min_confidence=0.51", "UNKNOWN"),  # 0.3 of the 0.6 that five labels have
+        ("/?min_confidence=0.5", "HAPPY"),
+        ("/v1/predict?labels=five", "HAPPY"),
+        ("/v1/predict?min_confidence=1", "UNKNOWN"),
+    ],
+)
+def test_parameters_choose_the_labels_and_how_sure_is_sure_enough(client, address, result):
+    assert upload(client, FACE, address=address).get_json()["result"] == result
+
+
+@pytest.mark.parametrize(
+    ("query", "wanted"),
+    [
+        ("labels=nine", "labels is 'nine'. Input should be 'five' or 'seven'"),
+        ("detect=", "detect is ''. Input should be 'auto', 'always' or 'never'"),
+        ("min_confidence=2", "min_confidence is '2'. Input should be less than or equal to 1"),
+        ("min_confidence=nan", "finite"),
+        ("label=five", "no parameter label. Known: labels, detect"),
+        ("labels=five&labels=seven", "labels is given more than once"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/", "/v1/predict"])
+def test_a_bad_parameter_is_named_with_its_value_and_what_is_allowed(client, path, query, wanted):
+    response = upload(client, FACE, address=f"{path}?{query}")
+    assert_refused(response, 400, "bad_parameter")
+    assert wanted in response.get_json(force=True)["detail"]
+
+
+def test_labels_that_the_model_lacks_are_a_bad_parameter(client, monkeypatch):
+    monkeypatch.delitem(ANSWER, "SURPRISE")
+    assert_refused(upload(client, FACE, address="/?labels=seven"), 400, "bad_parameter")
+
+
+def test_of_several_pictures_a_bad_one_spoils_no_other(client, predictor):
+    parts = multipart(FACE, b"", b"no picture", FACE)
+    results = client.post("/", data=parts, content_type=MULTIPART).get_json()["results"]
+    assert [answer.get("result", answer.get("code")) for answer in results] == [
+        "HAPPY", "empty_file", "undecodable_image", "HAPPY",
+    ]  # fmt: skip
+    predictor.failure = ZeroDivisionError("secret")
+    results = client.post("/v1/predict", data=multipart(FACE, FACE), content_type=MULTIPART).get_json()["results"]
+    assert [answer["code"] for answer in results] == ["internal_server_error"] * 2
+    assert "secret" not in str(results)
+
+
+def test_the_card_is_served(client):
+    assert client.get("/v1/model").get_json() == CARD
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "face.exe", "a;b=c.png", "x" * 5000, "Gesicht ü.png"])
@@ -102,22 +216,29 @@ def test_what_is_no_picture_is_refused(client, content, status, code):
 
 
 @pytest.mark.parametrize(
-    "request_options",
+    ("request_options", "status", "code"),
     [
-        {},
-        {"data": {"picture": (io.BytesIO(b"x"), "face.png")}},
-        {"data": {"file": "only text"}},
-        {"data": {"file": "x" * 600_000}},
-        {"data": b"raw bytes", "content_type": "image/png"},
-        {"data": b"cut", "content_type": "multipart/form-data; boundary=x"},
-        {"data": b"{}", "content_type": "application/json"},
+        ({}, 400, "missing_file"),
+        ({"data": {"picture": (io.BytesIO(b"x"), "face.png")}}, 400, "missing_file"),
+        ({"data": {"file": "only text"}}, 400, "missing_file"),
+        ({"data": {"file": "x" * 600_000}}, 400, "missing_file"),
+        ({"data": b"cut", "content_type": "multipart/form-data; boundary=x"}, 400, "missing_file"),
+        ({"json": {}}, 400, "missing_file"),
+        ({"json": {"image": 7}}, 400, "missing_file"),
+        ({"json": {"image": "http://127.0.0.1/face.png"}}, 400, "bad_base64"),
+        ({"json": {"image": "data:text/html,<p>"}}, 400, "bad_base64"),
+        ({"json": {"image": "/etc/passwd"}}, 400, "bad_base64"),
+        ({"json": {"image": ""}}, 400, "empty_file"),
+        ({"data": b"{", "content_type": "application/json"}, 400, "bad_request"),
+        ({"data": b"", "content_type": "image/png"}, 400, "empty_file"),
+        ({"data": b"x", "content_type": "text/plain"}, 415, "unsupported_media_type"),
+        ({"data": b"x"}, 415, "unsupported_media_type"),
     ],
-    ids=["nothing", "another part", "a text field", "a long text field", "raw", "broken multipart", "JSON"],
 )
-def test_a_request_without_the_part_is_told_how_to_send_it(client, request_options):
-    response = client.post("/", **request_options)
-    assert_refused(response, 400, "missing_file")
-    assert "curl -F file=@" in response.get_json(force=True)["detail"]
+@pytest.mark.parametrize("address", ["/", "/v1/predict"])
+def test_a_request_without_a_picture_is_told_how_to_send_one(client, address, request_options, status, code):
+    response = client.post(address, **copy.deepcopy(request_options))
+    assert_refused(response, status, code)
 
 
 def test_another_method_is_refused_with_those_allowed(client):

@@ -1,64 +1,77 @@
-"""Routes: a picture in, its emotion out; and whether the server is alive and ready."""
+"""Routes: pictures in, readings out; and whether the server is alive and ready. Knows no torch."""
 
 from __future__ import annotations
 
-import io
 import json
-from collections.abc import Sequence
-from typing import IO, Protocol
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Protocol
 
-from flask import Flask, Request, Response, request
+from flask import Flask, Response, g, request
 from flask_cors import CORS
 from PIL import Image
 
-from dexpression.errors import MissingFile, NotReady
-from dexpression.labels import FIVE
+from dexpression.errors import NoFace, NotReady
+from dexpression.labels import LABEL_SETS
 from dexpression.picture import read_picture
+from dexpression.reading import Detect, Reading
 from dexpression.settings import Settings
-from dexpression.web.problems import register_problems
+from dexpression.web.documents import add_documents
+from dexpression.web.parameters import Parameters, RootParameters, read_parameters
+from dexpression.web.problems import problem_of, register_problems
+from dexpression.web.uploads import MemoryRequest, read_uploads
 
 
-class Answer(Protocol):
-    """What the routes need of a prediction."""
-
-    @property
-    def emotion(self) -> str: ...
-
-    def among(self, labels: Sequence[str]) -> Answer: ...
-
-
-class Answering(Protocol):
+class Predicting(Protocol):
     """What the routes need of a predictor; tests give a stub."""
 
-    def predict(self, pictures: Sequence[Image.Image]) -> Sequence[Answer]: ...
+    def predict(self, picture: Image.Image, detect: Detect = "auto") -> Reading: ...
+
+    def card(self) -> dict[str, Any]: ...
 
 
-class MemoryRequest(Request):
-    """A request whose upload stays in memory: werkzeug puts parts of more than 500 kB into a file on disk."""
-
-    def _get_file_stream(
-        self,
-        total_content_length: int | None,
-        content_type: str | None,
-        filename: str | None = None,
-        content_length: int | None = None,
-    ) -> IO[bytes]:
-        return io.BytesIO()
-
-
-def create_app(predictor: Answering, settings: Settings) -> Flask:
+def create_app(predictor: Predicting, settings: Settings) -> Flask:
     """The WSGI application; any web page may call it."""
-    app = Flask("dexpression", static_folder=None)
+    app = Flask("dexpression.web")
     app.request_class = MemoryRequest
     app.config["MAX_CONTENT_LENGTH"] = app.config["MAX_FORM_MEMORY_SIZE"] = settings.max_upload_bytes
     CORS(app)
     register_problems(app)
+    add_documents(app)
+    card = predictor.card()
+    model = {"name": card["name"], "sha256": card["sha256"]}
+
+    def full(reading: Reading, parameters: Parameters) -> dict[str, Any]:
+        return reading.to_dict(parameters.min_confidence) | {"model": model, "request_id": g.request_id}
 
     @app.post("/")
     def answer() -> Response:
-        picture = read_picture(_uploaded_bytes(), settings.max_pixels)
-        # Shell scripts compare these bytes: a space after the colon, and no line break.
-        return _json({"result": _emotion(predictor, picture)})
+        parameters = read_parameters(RootParameters, request)
+
+        def read(content: bytes) -> dict[str, Any]:
+            picture = read_picture(content, settings.max_pixels)
+            reading = predictor.predict(picture, parameters.detect)
+            if not reading.faces:
+                reading = replace(reading, whole=_whole(predictor, picture, parameters))
+            body = full(reading.among(LABEL_SETS[parameters.labels or "five"]), parameters)
+            # Shell scripts compare these bytes: nothing is added to the one label unasked.
+            return body if parameters.detail == "full" else {"result": body["result"]}
+
+        return _answer_each(read)
+
+    @app.post("/v1/predict")
+    def predict() -> Response:
+        parameters = read_parameters(Parameters, request)
+
+        def read(content: bytes) -> dict[str, Any]:
+            reading = predictor.predict(read_picture(content, settings.max_pixels), parameters.detect)
+            return full(reading.among(LABEL_SETS[parameters.labels]) if parameters.labels else reading, parameters)
+
+        return _answer_each(read)
+
+    @app.get("/v1/model")
+    def show_model() -> Response:
+        return _json(card)
 
     @app.get("/health/live")
     def live() -> Response:
@@ -67,7 +80,7 @@ def create_app(predictor: Answering, settings: Settings) -> Flask:
     @app.get("/health/ready")
     def ready() -> Response:
         try:
-            _emotion(predictor, Image.new("L", (48, 48)))  # a real one: what fails here would fail every caller
+            predictor.predict(Image.new("L", (48, 48)))  # a real one: what fails here would fail every caller
         except Exception as error:
             raise NotReady("The server cannot predict. Its log has the reason under this request id.") from error
         return _json({"status": "ready"})
@@ -75,17 +88,27 @@ def create_app(predictor: Answering, settings: Settings) -> Flask:
     return app
 
 
-def _emotion(predictor: Answering, picture: Image.Image) -> str:
-    [prediction] = predictor.predict([picture])
-    return prediction.among(FIVE).emotion
+def _whole(predictor: Predicting, picture: Image.Image, parameters: RootParameters) -> Any:
+    if parameters.on_no_face == "error":
+        raise NoFace("No face was found. Send a picture whose face is seen from the front, and not too small.")
+    return predictor.predict(picture, "never").prediction
 
 
-def _uploaded_bytes() -> bytes:
-    upload = request.files.get("file")
-    if upload is None:
-        raise MissingFile('The request has no part "file" with a picture. Send one: curl -F file=@face.jpg')
-    return bytes(upload.read())
+def _answer_each(read: Callable[[bytes], dict[str, Any]]) -> Response:
+    """One answer for one picture; for several an answer or a problem each, so that none spoils the others."""
+    uploads = read_uploads(request)
+    if len(uploads) == 1:
+        return _json(read(uploads[0]))
+    return _json({"results": [_attempt(read, content) for content in uploads]})
 
 
-def _json(body: dict[str, str]) -> Response:
+def _attempt(read: Callable[[bytes], dict[str, Any]], content: bytes) -> dict[str, Any]:
+    try:
+        return read(content)
+    except Exception as error:
+        return problem_of(error)
+
+
+def _json(body: dict[str, Any]) -> Response:
+    # A space after the colon, and no line break: see POST /.
     return Response(json.dumps(body), content_type="application/json")

@@ -8,7 +8,7 @@ import uuid
 from http import HTTPStatus
 from typing import Any
 
-from flask import Flask, Response, g, request
+from flask import Flask, Response, current_app, g, request
 from werkzeug.exceptions import HTTPException, InternalServerError
 
 from dexpression.errors import RequestError
@@ -19,7 +19,7 @@ REQUEST_ID = "X-Request-ID"
 # What the libraries say of these is true but helps nobody to mend the request.
 HELP = {
     400: "This is no request that the server understands. Send one as curl -F file=@face.jpg does.",
-    404: "There is nothing at this address. POST a picture to /, or GET /health/ready.",
+    404: "There is nothing at this address. POST a picture to /, or see GET /docs for the rest.",
     405: "This address does not take this method; the Allow header lists those that it takes.",
     413: "The request is larger than this server takes. Scale the picture down and send it again.",
     500: "The server failed to answer. Its log has the reason under this request id.",
@@ -27,9 +27,9 @@ HELP = {
 CODES = {413: "payload_too_large"}  # the others are called as HTTP calls them
 
 
-def problem_body(status: int, code: str, detail: str, request_id: str) -> bytes:
-    """The members of RFC 9457, and `code` (stable), `error` (the same text as `detail`) and `request_id`."""
-    members: dict[str, Any] = {
+def problem_members(status: int, code: str, detail: str, request_id: str) -> dict[str, Any]:
+    """Those of RFC 9457, and `code` (stable), `error` (the same text as `detail`) and `request_id`."""
+    return {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
         "status": status,
@@ -38,13 +38,26 @@ def problem_body(status: int, code: str, detail: str, request_id: str) -> bytes:
         "error": detail,
         "request_id": request_id,
     }
-    return json.dumps(members).encode()
+
+
+def problem_of(error: Exception) -> dict[str, Any]:
+    """The members for an error of ours, or of nobody's making: the latter is logged and answered blandly."""
+    status, code, said = 500, "internal_server_error", HELP[500]
+    if isinstance(error, RequestError):
+        status, code, said = error.status, error.code, str(error)
+    if status >= 500:
+        log_failure(error)
+    return problem_members(status, code, said, g.request_id)
+
+
+def log_failure(error: BaseException) -> None:
+    current_app.logger.error("Request %s failed", g.request_id, exc_info=error)
 
 
 def http_problem(status: int, name: str, said: str, request_id: str) -> bytes:
-    """The same of an error that a library has given a status, a name and a text."""
+    """A whole body, of an error that a library has given a status, a name and a text."""
     code = CODES.get(status) or name.lower().replace(" ", "_")
-    return problem_body(status, code, HELP.get(status, said), request_id)
+    return json.dumps(problem_members(status, code, HELP.get(status, said), request_id)).encode()
 
 
 def new_request_id() -> str:
@@ -66,16 +79,13 @@ def register_problems(app: Flask) -> None:
 
     @app.errorhandler(RequestError)
     def refused(error: RequestError) -> Response:
-        if error.status >= 500:
-            app.logger.error("%s of request %s", error.code, g.request_id, exc_info=error)
-        body = problem_body(error.status, error.code, str(error), g.request_id)
-        return Response(body, error.status, content_type=CONTENT_TYPE)
+        return Response(json.dumps(problem_of(error)), error.status, content_type=CONTENT_TYPE)
 
     @app.errorhandler(HTTPException)
     def http_failure(error: HTTPException) -> Response:  # 404, 405, 413, and 500 for the unforeseen
         status = error.code or 500
-        if isinstance(error, InternalServerError):
-            app.logger.error("Request %s failed", g.request_id, exc_info=error.original_exception)
+        if isinstance(error, InternalServerError) and error.original_exception:
+            log_failure(error.original_exception)
         body = http_problem(status, error.name, error.description or error.name, g.request_id)
         response = Response(body, status, content_type=CONTENT_TYPE)
         kept = (header for header in error.get_headers() if header[0] != "Content-Type")

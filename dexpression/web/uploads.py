@@ -1,0 +1,70 @@
+"""HTTP request -> the bytes of its pictures, in any of the three forms that people send."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+from typing import IO
+
+from flask import Request
+from pydantic import ValidationError
+
+from dexpression.errors import BadBase64, MissingFile, UnsupportedMediaType
+from dexpression.web.parameters import JsonPicture
+
+FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
+WAYS = (
+    'Send a part "file" (curl -F file=@face.jpg), or the picture alone with its type '
+    '(curl --data-binary @face.jpg -H \'Content-Type: image/jpeg\'), or JSON {"image": "<base64 or data URL>"}.'
+)
+
+
+class MemoryRequest(Request):
+    """A request whose upload stays in memory: werkzeug puts parts of more than 500 kB into a file on disk."""
+
+    def _get_file_stream(
+        self,
+        total_content_length: int | None,
+        content_type: str | None,
+        filename: str | None = None,
+        content_length: int | None = None,
+    ) -> IO[bytes]:
+        return io.BytesIO()
+
+
+def read_uploads(request: Request) -> list[bytes]:
+    """In the order in which they were sent, at least one; raises MissingFile, BadBase64 or UnsupportedMediaType."""
+    kind = request.mimetype
+    if kind.startswith("image/"):
+        return [request.get_data()]
+    if kind == "application/json":
+        return [_decode(_json_picture(request))]
+    if kind in FORMS or not request.content_length:
+        return _parts(request)
+    raise UnsupportedMediaType(f"A body of the type {kind or 'unknown'} is no picture that is understood. {WAYS}")
+
+
+def _parts(request: Request) -> list[bytes]:
+    uploads = request.files.getlist("file")
+    if not uploads:
+        raise MissingFile(f'The request has no part "file" with a picture. {WAYS}')
+    return [upload.read() for upload in uploads]
+
+
+def _json_picture(request: Request) -> str:
+    try:
+        return JsonPicture.model_validate(request.get_json()).image
+    except ValidationError:
+        raise MissingFile('The JSON has no picture. Send {"image": "<base64 or data URL>"} and nothing else.') from None
+
+
+def _decode(text: str) -> bytes:
+    """Base64, alone or behind the head of a data URL (data:image/png;base64,)."""
+    head, comma, rest = text.partition(",")
+    if comma and not (head.startswith("data:") and head.endswith(";base64")):
+        raise BadBase64("The image is no data URL in base64. It begins with data:image/jpeg;base64, and no other way.")
+    try:
+        return base64.b64decode("".join((rest if comma else text).split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise BadBase64("The image is not in base64: letters, digits, + and /, padded with = to fours.") from None

@@ -1,0 +1,193 @@
+"""The page, in a real browser, as a person sees it."""
+
+from __future__ import annotations
+
+import base64
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import encode
+from PIL import Image
+from running import free_port, start, wait_until_ready
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webdriver import WebDriver
+from selenium.webdriver.support.wait import WebDriverWait
+
+from dexpression.labels import SEVEN
+
+OTHER_HOST = "faces.example"  # this machine by a name that browsers do not trust as they trust localhost
+
+DROP = """
+const bytes = Uint8Array.from(atob(arguments[0]), (letter) => letter.charCodeAt(0));
+const carried = new DataTransfer();
+carried.items.add(new File([bytes], arguments[1], { type: arguments[2] }));
+document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: carried, bubbles: true, cancelable: true }));
+"""
+
+
+@pytest.fixture(scope="module")
+def browser(portrait: Image.Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebDriver]:
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not (chromium and driver):
+        missing = "Chromium and its driver are not installed (Debian: chromium, chromium-driver)"
+        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
+    folder = tmp_path_factory.mktemp("browser")
+    film = folder / "film.mjpeg"  # what the fake camera shows
+    film.write_bytes(encode(portrait.crop((0, 0, 512, 384)), "JPEG") * 3)
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in (
+        "headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "no-first-run", "disable-sync",
+        "disable-background-networking", "disable-component-update", "window-size=1000,900",
+        f"user-data-dir={folder / 'profile'}", f"host-resolver-rules=MAP {OTHER_HOST} 127.0.0.1",
+        "use-fake-device-for-media-stream", f"use-file-for-fake-video-capture={film}",
+    ):  # fmt: skip
+        options.add_argument(f"--{flag}")
+    browser = webdriver.Chrome(options, Service(driver))
+    yield browser
+    browser.quit()
+
+
+class Server:
+    """One that can be stopped, and started again on the same port."""
+
+    def __init__(self, model: Path) -> None:
+        self.model, self.port = model, free_port()
+        self.url = f"http://localhost:{self.port}"
+        self.start()
+
+    def start(self) -> None:
+        self.process: subprocess.Popen[str] = start(self.port, self.model)
+        wait_until_ready(self.url, self.process)
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture(scope="module")
+def server(exported_learner: Path) -> Iterator[Server]:
+    server = Server(exported_learner)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def page(browser: WebDriver, server: Server) -> WebDriver:
+    browser.get(server.url)
+    return browser
+
+
+def read(page: WebDriver, name: str) -> str:
+    return page.find_element(By.CSS_SELECTOR, name).text
+
+
+def wait(page: WebDriver, until: Callable[[], bool]) -> None:
+    WebDriverWait(page, 60, 0.1).until(lambda _: until(), f"The page says: {read(page, 'body')}")
+
+
+def drop(page: WebDriver, content: bytes, name: str = "photo.jpg", kind: str = "image/jpeg") -> None:
+    page.execute_script(DROP, base64.b64encode(content).decode(), name, kind)
+
+
+def allow_camera(page: WebDriver, setting: str) -> None:
+    page.execute_cdp_cmd("Browser.setPermission", {"permission": {"name": "camera"}, "setting": setting})
+
+
+def is_one_face_shown(page: WebDriver) -> bool:
+    return read(page, "#status").startswith("One face: ") and read(page, "#faces").startswith("Face 1: ")
+
+
+def test_a_dropped_picture_shows_its_face_boxed_and_every_label_in_words(page, portrait):
+    drop(page, encode(portrait, "JPEG"))
+    wait(page, lambda: is_one_face_shown(page))
+    assert all(label in read(page, "#faces") for label in SEVEN)
+    box, picture = (page.find_element(By.CSS_SELECTOR, name).rect for name in (".box", "#stage img"))
+    middle = (box["x"] + box["width"] / 2 - picture["x"]) / picture["width"]
+    assert middle == pytest.approx(223 / 512, abs=0.03)  # where the face is
+
+
+def test_a_picture_can_be_chosen_with_the_keyboard_alone(page, portrait, tmp_path):
+    portrait.save(tmp_path / "photo.png")
+    chooser = page.find_element(By.ID, "file")
+    page.execute_script("arguments[0].focus()", chooser)
+    assert page.switch_to.active_element == chooser
+    chooser.send_keys(str(tmp_path / "photo.png"))
+    wait(page, lambda: is_one_face_shown(page))
+
+
+def test_several_faces_are_counted_and_none_is_said_to_be_none(page, portrait):
+    twice = Image.new("RGB", (1024, 512))
+    for left in (0, 512):
+        twice.paste(portrait, (left, 0))
+    drop(page, encode(twice, "JPEG"))
+    wait(page, lambda: read(page, "#status").startswith("2 faces: "))
+    drop(page, encode(Image.new("RGB", (200, 200), "white"), "PNG"))
+    wait(page, lambda: read(page, "#status") == "No face was found.")
+    assert read(page, "#faces") == ""
+
+
+def test_what_is_no_picture_is_told_in_the_words_of_the_server(page):
+    drop(page, b"no picture", "notes.txt", "text/plain")
+    wait(page, lambda: "no picture that can be decoded" in read(page, "#status"))
+
+
+def test_the_camera_is_read_live_until_it_is_switched_off(page):
+    allow_camera(page, "granted")
+    button = page.find_element(By.ID, "camera")
+    button.click()
+    wait(page, lambda: is_one_face_shown(page))
+    first = page.find_element(By.CSS_SELECTOR, "#faces li").id
+    wait(page, lambda: page.find_element(By.CSS_SELECTOR, "#faces li").id != first)  # the answer to another frame
+    assert button.text == "Switch the camera off"
+    button.click()
+    wait(page, lambda: read(page, "#status") == "The camera is off.")
+    assert read(page, "#faces") == ""
+
+
+def test_a_refused_camera_is_explained(page):
+    allow_camera(page, "denied")
+    page.find_element(By.ID, "camera").click()
+    wait(page, lambda: "Allow it in the browser" in read(page, "#status"))
+
+
+def test_a_page_that_browsers_do_not_trust_with_a_camera_says_why(browser, server):
+    browser.get(f"http://{OTHER_HOST}:{server.port}")
+    browser.find_element(By.ID, "camera").click()
+    wait(browser, lambda: "HTTPS" in read(browser, "#status"))
+
+
+def test_the_page_recovers_by_itself_when_the_server_comes_back(page, server, portrait):
+    server.stop()
+    drop(page, encode(portrait, "JPEG"))
+    wait(page, lambda: "does not answer" in read(page, "#status"))
+    server.start()
+    wait(page, lambda: is_one_face_shown(page))
+
+
+def test_another_page_can_import_the_client(browser, server, portrait):
+    browser.get(f"http://127.0.0.1:{server.port}/health/live")  # another origin: localhost is another name
+    photo = base64.b64encode(encode(portrait, "JPEG")).decode()
+    result = browser.execute_async_script(
+        """const [server, photo, done] = arguments;
+        const { predict } = await import(server + "/client.js");
+        const bytes = Uint8Array.from(atob(photo), (letter) => letter.charCodeAt(0));
+        done(await predict(new Blob([bytes]), { labels: "five" }));""",
+        server.url,
+        photo,
+    )
+    assert len(result["faces"]) == 1
+    assert "SAD" not in result["probabilities"]
+
+
+def test_the_interface_can_be_read_without_any_other_machine(browser, server):
+    browser.get(f"{server.url}/docs/")
+    wait(browser, lambda: "/v1/predict" in read(browser, "body"))
+    loaded = browser.execute_script("return performance.getEntriesByType('resource').map((entry) => entry.name)")
+    assert {name.split("/")[2] for name in loaded if name.startswith("http")} == {f"localhost:{server.port}"}
