@@ -7,6 +7,7 @@ import schemathesis
 from conftest import MULTIPART, multipart
 from flask import Flask
 from hypothesis import HealthCheck, settings, strategies
+from jsonschema import Draft202012Validator
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
@@ -14,6 +15,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 from test_web import FACE, StubPredictor
+from werkzeug.test import TestResponse
 
 from dexpression.settings import Settings
 from dexpression.web import create_app
@@ -40,6 +42,14 @@ def test_whatever_is_sent_is_answered_as_the_document_says(case):
     case.call_and_validate(checks=CHECKS)
 
 
+def assert_documented(response: TestResponse, path: str) -> None:
+    """The status and the type of the answer are listed (a KeyError if not), and its body is what they promise."""
+    document = openapi_document()
+    listed = document["paths"][path]["post"]["responses"][str(response.status_code)]["content"][response.content_type]
+    schema = listed["schema"] | {"components": document["components"]}
+    Draft202012Validator(schema).validate(response.get_json(force=True))
+
+
 @pytest.mark.parametrize("parts", [[FACE], [b""], [b"no picture"], [bytes(1_000_001)], [FACE, b"no picture"]])
 @pytest.mark.parametrize("has_face", [True, False])
 @pytest.mark.parametrize("address", ["/", "/?detail=full", "/?on_no_face=error", "/?labels=nine", "/v1/predict"])
@@ -47,7 +57,7 @@ def test_real_uploads_are_answered_as_the_document_says(address, has_face, parts
     predictor = StubPredictor()
     predictor.has_face = has_face
     response = app(predictor).test_client().post(address, data=multipart(*parts), content_type=MULTIPART)
-    interface[address.partition("?")[0]]["POST"].validate_response(response)
+    assert_documented(response, address.partition("?")[0])
 
 
 @pytest.mark.parametrize(
@@ -57,7 +67,7 @@ def test_real_uploads_are_answered_as_the_document_says(address, has_face, parts
 @pytest.mark.parametrize("address", ["/", "/v1/predict"])
 def test_other_bodies_are_answered_as_the_document_says(address, content, kind):
     response = app(StubPredictor()).test_client().post(address, data=content, content_type=kind)
-    interface[address]["POST"].validate_response(response)
+    assert_documented(response, address)
 
 
 def test_the_document_lists_the_parameters_that_requests_are_checked_by():

@@ -4,52 +4,28 @@ from __future__ import annotations
 
 import base64
 import os
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from browsing import CHROMIUM, DRIVER, OTHER_HOST, drop, open_browser
 from conftest import encode
 from PIL import Image
 from running import free_port, start, wait_until_ready
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.wait import WebDriverWait
 
 from dexpression.labels import SEVEN
 
-OTHER_HOST = "faces.example"  # this machine by a name that browsers do not trust as they trust localhost
-
-DROP = """
-const bytes = Uint8Array.from(atob(arguments[0]), (letter) => letter.charCodeAt(0));
-const carried = new DataTransfer();
-carried.items.add(new File([bytes], arguments[1], { type: arguments[2] }));
-document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: carried, bubbles: true, cancelable: true }));
-"""
-
 
 @pytest.fixture(scope="module")
 def browser(portrait: Image.Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebDriver]:
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not (chromium and driver):
+    if not (CHROMIUM and DRIVER):
         missing = "Chromium and its driver are not installed (Debian: chromium, chromium-driver)"
         pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
-    folder = tmp_path_factory.mktemp("browser")
-    film = folder / "film.mjpeg"  # what the fake camera shows
-    film.write_bytes(encode(portrait.crop((0, 0, 512, 384)), "JPEG") * 3)
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in (
-        "headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "no-first-run", "disable-sync",
-        "disable-background-networking", "disable-component-update", "window-size=1000,900",
-        f"user-data-dir={folder / 'profile'}", f"host-resolver-rules=MAP {OTHER_HOST} 127.0.0.1",
-        "use-fake-device-for-media-stream", f"use-file-for-fake-video-capture={film}",
-    ):  # fmt: skip
-        options.add_argument(f"--{flag}")
-    browser = webdriver.Chrome(options, Service(driver))
+    browser = open_browser(tmp_path_factory.mktemp("browser"), portrait)
     yield browser
     browser.quit()
 
@@ -90,10 +66,6 @@ def read(page: WebDriver, name: str) -> str:
 
 def wait(page: WebDriver, until: Callable[[], bool]) -> None:
     WebDriverWait(page, 60, 0.1).until(lambda _: until(), f"The page says: {read(page, 'body')}")
-
-
-def drop(page: WebDriver, content: bytes, name: str = "photo.jpg", kind: str = "image/jpeg") -> None:
-    page.execute_script(DROP, base64.b64encode(content).decode(), name, kind)
 
 
 def allow_camera(page: WebDriver, setting: str) -> None:

@@ -1,0 +1,38 @@
+"""Draw imgs/page.png, the page as the README shows it: `python tests/screenshot.py`."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+
+from browsing import drop, open_browser
+from conftest import encode
+from PIL import Image
+from running import ROOT, free_port, start, wait_until_ready
+from skimage.data import astronaut
+
+from dexpression.settings import Settings
+
+
+def main() -> None:
+    """Serve the shipped model and drop a portrait (Eileen Collins, NASA, public domain) on the page."""
+    port, portrait = free_port(), Image.fromarray(astronaut())
+    process = start(port, Settings.model_path)
+    with tempfile.TemporaryDirectory() as folder:
+        browser = open_browser(Path(folder), portrait)
+        try:
+            wait_until_ready(f"http://localhost:{port}", process)
+            browser.set_window_size(1000, 860)
+            browser.get(f"http://localhost:{port}")
+            drop(browser, encode(portrait.crop((0, 0, 512, 400))))
+            time.sleep(3)
+            browser.save_screenshot(str(ROOT / "imgs" / "page.png"))
+        finally:
+            browser.quit()
+            process.kill()
+            process.communicate()
+
+
+if __name__ == "__main__":
+    main()
