@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from PIL import Image, ImageDraw, ImageFont
 
+from dexpression.picture import Box
 from dexpression.reading import FaceReading, Reading
 
 COLOUR = "#ffd400"
@@ -17,16 +18,21 @@ def annotate(picture: Image.Image, reading: Reading) -> Image.Image:
     unit = max(1, max(drawn.size) // 300)  # pixels: the width of a line
     font = ImageFont.load_default(size=max(10, 7 * unit))
     for face in reading.faces:
-        _draw_face(ImageDraw.Draw(drawn), face, font, unit)
+        _draw_box(ImageDraw.Draw(drawn), face.box, unit)
+        _draw_label(ImageDraw.Draw(drawn), face, font, drawn.size)
     return drawn
 
 
-def _draw_face(draw: ImageDraw.ImageDraw, face: FaceReading, font: Font, unit: int) -> None:
-    box = face.box
-    draw.rectangle((box.left, box.top, box.right, box.bottom), outline=COLOUR, width=unit)
+def _draw_box(draw: ImageDraw.ImageDraw, box: Box, unit: int) -> None:
+    corners = (box.left, box.top, max(box.left, box.right - 1), max(box.top, box.bottom - 1))  # Pillow's are inside
+    draw.rectangle(corners, outline=COLOUR, width=unit)
+
+
+def _draw_label(draw: ImageDraw.ImageDraw, face: FaceReading, font: Font, size: tuple[int, int]) -> None:
+    """Above the box, or as near to that as the picture has room."""
     text = f"{face.prediction.emotion} {face.prediction.confidence:.0%}"
-    _, _, right, bottom = draw.textbbox((0, 0), text, font=font)
-    height = bottom + unit
-    y = box.top - height if box.top >= height else box.bottom  # below where there is no room above
-    draw.rectangle((box.left, y, box.left + right + 2 * unit, y + height), fill=COLOUR)
-    draw.text((box.left + unit, y), text, fill="black", font=font)
+    _, _, width, height = draw.textbbox((0, 0), text, font=font)
+    x = max(0, round(min(face.box.left, size[0] - width)))
+    y = max(0, round(face.box.top - height))
+    draw.rectangle((x, y, x + width, y + height), fill=COLOUR)
+    draw.text((x, y), text, fill="black", font=font)

@@ -76,9 +76,10 @@ class Manifest:
             and isinstance(self.image_size, int)
             and isinstance(self.sha256, str)
             and isinstance(self.versions, dict)
+            and isinstance(self.results, dict)
         )
         if not fits:
-            raise BrokenManifest(f"{path.name} lacks its labels, image size, digest or versions. Export again.")
+            raise BrokenManifest(f"{path.name} lacks its labels, size, digest, versions or results. Export again.")
 
     def card(self) -> dict[str, Any]:
         """The facts that a caller is told: what answers, of what it was made, how well it does."""
@@ -90,7 +91,7 @@ class Manifest:
             "sha256": self.sha256,
             "input": {"width": self.image_size, "height": self.image_size, "mode": "grey"} | self.normalisation,
             "results": {
-                name: {"split": split} | {score: result[score] for score in scores}
+                name: {"split": split} | {score: result[score] for score in scores if score in result}
                 for name, result in self.results.items()
                 if isinstance(result, dict)
             },
@@ -164,9 +165,13 @@ def load_exported(learner_path: Path) -> tuple[Learner, Manifest]:
 
 
 def load_engine(path: Path) -> tuple[bytes, Manifest]:
-    """The ONNX form of a learner, after its digest was checked; raises MissingArtifact or DigestMismatch."""
+    """The ONNX form of a learner, its digest checked, and the manifest as of this file.
+
+    Raises MissingArtifact or DigestMismatch.
+    """
     manifest = Manifest.read(manifest_path(path))
-    return _read_checked(path, manifest.engine.get("sha256", "")), manifest
+    sha256 = manifest.engine.get("sha256", "")
+    return _read_checked(path, sha256), dataclasses.replace(manifest, sha256=sha256)
 
 
 def _read_checked(path: Path, sha256: str) -> bytes:

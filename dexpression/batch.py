@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain, count
 from pathlib import Path
 
+from PIL import Image
 from tqdm import tqdm
 
 from dexpression.annotation import annotate
@@ -25,15 +27,15 @@ def predict_pictures(
     """Print what every picture of these files and folders answers; returns a line for each that could not be read.
 
     With `annotated`, pictures with their boxes and labels are written there. Raises DataError where there is none, or
-    where one would be written over.
+    where a copy cannot be written, or would be over a picture.
     """
-    pictures = list(_find_pictures(given))
+    pictures = _find_pictures(given)
     targets = _targets(pictures, annotated) if annotated else {}
     labels = predictor.classifier.labels
     for line in header(form, labels):
         print(line)
     failures = []
-    for path, _ in tqdm(pictures, unit="picture", disable=None if len(pictures) > 1 else True):
+    for path in tqdm(pictures, unit="picture", disable=None if len(pictures) > 1 else True):
         try:
             picture = read_picture(path)
             reading = predictor.predict(picture, detect)
@@ -43,38 +45,44 @@ def predict_pictures(
         for line in list_reading(path, reading, form, labels):
             tqdm.write(line)  # above the bar, to standard output
         if annotated:
-            targets[path].parent.mkdir(parents=True, exist_ok=True)
-            annotate(picture, reading).save(targets[path])
+            _write(annotate(picture, reading), targets[path])
     return failures
 
 
-def _find_pictures(given: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
+def _find_pictures(given: Sequence[Path]) -> dict[Path, Path]:
     """Every file once, with its name below the folder that was given. What is named by itself is tried in any case."""
-    for path in dict.fromkeys(given):
+    found: dict[Path, Path] = {}
+    for path in given:
         if not path.is_dir():
-            yield path, Path(path.name)
+            found.setdefault(path, Path(path.name))
             continue
-        found = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in PICTURE_SUFFIXES]
-        if not found:
-            raise DataError(
-                f"There is no picture in {path}. Expected files named {', '.join(sorted(PICTURE_SUFFIXES))}."
-            )
-        yield from ((file, file.relative_to(path)) for file in found)
+        files = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in PICTURE_SUFFIXES and file.is_file()]
+        if not files:
+            expected = ", ".join(sorted(PICTURE_SUFFIXES))
+            raise DataError(f"There is no picture in {path}. Expected files named {expected}.")
+        for file in files:
+            found.setdefault(file, file.relative_to(path))
+    return found
 
 
-def _targets(pictures: Sequence[tuple[Path, Path]], folder: Path) -> dict[Path, Path]:
+def _targets(pictures: Mapping[Path, Path], folder: Path) -> dict[Path, Path]:
     """Where each annotated picture goes: under its own name, numbered where two have the same."""
+    sources = {path.resolve() for path in pictures}
     taken: set[Path] = set()
-    targets = {}
-    for path, name in pictures:
-        if name.suffix.lower() not in PICTURE_SUFFIXES:
-            name = name.with_name(f"{name.name}.png")
-        number, free = 1, name
-        while free in taken:
-            number += 1
-            free = name.with_stem(f"{name.stem}_{number}")
-        taken.add(free)
-        targets[path] = folder / free
-        if targets[path].resolve() == path.resolve():
-            raise DataError(f"{path} would be written over. Choose another folder for the annotated pictures.")
+    targets: dict[Path, Path] = {}
+    for path, name in pictures.items():
+        named = folder / (name if name.suffix.lower() in PICTURE_SUFFIXES else name.with_name(f"{name.name}.png"))
+        numbered = (named.with_stem(f"{named.stem}_{number}") for number in count(2))
+        targets[path] = next(target for target in chain([named], numbered) if target not in taken)
+        taken.add(targets[path])
+        if targets[path].resolve() in sources:
+            raise DataError(f"{targets[path]} would be written over. Choose another folder for the annotated pictures.")
     return targets
+
+
+def _write(picture: Image.Image, target: Path) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(target)
+    except OSError as error:
+        raise DataError(f"{target} cannot be written ({error.strerror or error}).") from error

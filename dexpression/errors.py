@@ -47,6 +47,10 @@ class IncompatibleVersion(ArtifactError):
     """The learner was exported by another fastai."""
 
 
+class UnknownLabels(DeXpressionError):
+    """Labels were asked for that the model does not know."""
+
+
 class RequestError(DeXpressionError):
     """A request that cannot be answered. `code` is stable; the message may be reworded."""
 
@@ -69,8 +73,8 @@ class BadParameter(RequestError):
     code, status = "bad_parameter", 400
 
 
-class UnknownLabels(BadParameter):
-    """Labels were asked for that the model does not know."""
+class TooManyPictures(RequestError):
+    code, status = "payload_too_large", 413
 
 
 class UnsupportedMediaType(RequestError):

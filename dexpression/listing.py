@@ -22,14 +22,15 @@ def header(form: Form, labels: Sequence[str]) -> list[str]:
 
 
 def list_reading(path: Path, reading: Reading, form: Form, labels: Sequence[str]) -> list[str]:
-    """A line a face, or a line that says that there is none; for JSON, one line with all that HTTP answers too."""
+    """A line a face, or a line that says that there is none; for JSON, one line with all of `Reading.to_dict`."""
     if form == "json":
         return [json.dumps({"path": str(path)} | reading.to_dict())]
     faces = [face.to_dict() for face in reading.faces]
     if form == "text":
         return [f"{path}\t{face['result']}\t{face['confidence']:.2f}" for face in faces] or [f"{path}\tno face\t"]
-    rows = [_row(number, face, labels) for number, face in enumerate(faces, 1)] or [[""] * (len(COLUMNS) - 1)]
-    return [_csv_line([path, *row]) for row in rows]
+    blank = [""] * (len(COLUMNS) - 1 + len(labels))
+    rows = [_row(number, face, labels) for number, face in enumerate(faces, 1)]
+    return [_csv_line([path, *row]) for row in rows or [blank]]
 
 
 def _row(number: int, face: dict[str, Any], labels: Sequence[str]) -> list[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import ExifTags, Image, ImageOps
@@ -26,6 +27,20 @@ TURNS = {  # by EXIF orientation
 }
 
 Source = bytes | str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Box:
+    """In pixels of the upright picture, from its top left corner; `right` and `bottom` are just outside."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    @property
+    def area(self) -> float:
+        return (self.right - self.left) * (self.bottom - self.top)
 
 
 def read_picture(source: Source, max_pixels: int = MAX_PIXELS) -> Image.Image:

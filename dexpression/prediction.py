@@ -15,8 +15,8 @@ from PIL import Image
 
 from dexpression.artifact import LEARNER_FILE, Manifest, load_engine, load_exported
 from dexpression.engine import Engine, onnx_engine, torch_engine
-from dexpression.faces import Box, FaceDetector, FoundFace, crop_face
-from dexpression.picture import Source, frame_face, read_picture, turn_upright
+from dexpression.faces import FaceDetector, crop_face
+from dexpression.picture import Box, Source, frame_face, read_picture, turn_upright
 from dexpression.reading import Detect, FaceReading, Prediction, Reading
 
 LARGEST_CROP = 64  # pixels a side; cutting a face out of so small a picture changes answers and betters none
@@ -38,8 +38,10 @@ class FaceClassifier:
         return name_probabilities(self.labels, self._engine(np.stack(faces)[:, None]))
 
 
-def load_classifier(path: Path) -> tuple[FaceClassifier, Manifest]:
-    """From dexpression.pkl or dexpression.onnx, and the manifest beside it; raises ArtifactError."""
+def load_classifier(model: str | os.PathLike[str]) -> tuple[FaceClassifier, Manifest]:
+    """From the folder of an export, or its dexpression.pkl or dexpression.onnx; raises ArtifactError."""
+    path = Path(model)
+    path = path / LEARNER_FILE if path.is_dir() else path
     if path.suffix == ".onnx":
         content, manifest = load_engine(path)
         engine = onnx_engine(content)
@@ -59,36 +61,38 @@ class Predictor:
 
     @classmethod
     def load(cls, model: str | os.PathLike[str]) -> Predictor:
-        """From the folder of an export, or one of its two model files; raises ArtifactError."""
-        path = Path(model)
-        classifier, manifest = load_classifier(path / LEARNER_FILE if path.is_dir() else path)
+        """From the folder of an export, or its dexpression.pkl or dexpression.onnx; raises ArtifactError."""
+        classifier, manifest = load_classifier(model)
         return cls(classifier, FaceDetector.load(), manifest)
 
     def card(self) -> dict[str, Any]:
         """What the model is and how well it does; see `Manifest.card`."""
         return self.manifest.card()
 
-    def predict(self, picture: Source | Image.Image, detect: Detect = "auto") -> Reading:
+    def predict(self, picture: Source | Image.Image, detect: Detect = "auto", whole: bool = False) -> Reading:
         """Every face of a picture (bytes, a path or a PIL image), at most 64, largest first.
 
         With "auto" a picture of at most 64x64 pixels is one face, as with "never" any picture is: its middle square.
-        Raises RequestError for what is no picture.
+        With `whole`, a picture without a face has a prediction all the same. Raises RequestError for what is no
+        picture.
         """
         image = turn_upright(picture) if isinstance(picture, Image.Image) else read_picture(picture)
         if detect == "never" or (detect == "auto" and max(image.size) <= LARGEST_CROP):
-            [prediction] = self.classifier.predict([image])
-            return Reading(*image.size, [FaceReading(_middle_square(image), None, prediction)])
-        return self._read(image, self._detector.find_faces(image))
+            return Reading(*image.size, [FaceReading(_middle_square(image), None, self._read_whole(image))])
+        faces = self._read_faces(image)
+        return Reading(*image.size, faces, self._read_whole(image) if whole and not faces else None)
 
-    def _read(self, image: Image.Image, found: Sequence[FoundFace]) -> Reading:
-        predictions = self.classifier.predict(
-            [crop_face(image, face.box, self.classifier.image_size) for face in found]
-        )
-        faces = [
+    def _read_faces(self, image: Image.Image) -> list[FaceReading]:
+        found, size = self._detector.find_faces(image), self.classifier.image_size
+        predictions = self.classifier.predict([crop_face(image, face.box, size) for face in found])
+        return [
             FaceReading(face.box, face.confidence, prediction)
             for face, prediction in zip(found, predictions, strict=True)
         ]
-        return Reading(*image.size, faces)
+
+    def _read_whole(self, image: Image.Image) -> Prediction:
+        [prediction] = self.classifier.predict([image])
+        return prediction
 
 
 def name_probabilities(labels: Sequence[str], probabilities: np.ndarray) -> list[Prediction]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from dexpression.errors import UnknownLabels
-from dexpression.faces import Box
+from dexpression.picture import Box
 
 Detect = Literal["auto", "always", "never"]  # auto: find faces, but take a picture of 64x64 or less as one
 
@@ -66,7 +66,7 @@ class FaceReading:
 class Reading:
     """All faces of a picture, largest first; `width` and `height` are the upright picture's, in pixels.
 
-    `whole` is the prediction of the whole picture, where it has no face and the caller wants one all the same.
+    `whole` is the prediction of the whole picture as one face, where none was found and the caller wants one still.
     """
 
     width: int
@@ -76,12 +76,12 @@ class Reading:
 
     @property
     def prediction(self) -> Prediction | None:
-        """Of the largest face; None when there is none."""
+        """Of the largest face, or else of the whole picture; None where neither is there."""
         return self.faces[0].prediction if self.faces else self.whole
 
     @property
     def emotion(self) -> str | None:
-        """Of the largest face; None when there is none."""
+        """Of the same; None where neither is there."""
         return self.prediction.emotion if self.prediction else None
 
     def among(self, labels: Sequence[str]) -> Reading:
@@ -90,7 +90,7 @@ class Reading:
         return replace(self, faces=faces, whole=self.whole and self.whole.among(labels))
 
     def to_dict(self, min_confidence: float = 0.0) -> dict[str, Any]:
-        """As JSON takes it: the largest face's answer, nulls when there is none; every face; the picture's size."""
+        """As JSON takes it: the answer of `prediction`, nulls where there is none; every face; the picture's size."""
         nothing = {"result": None, "confidence": None, "probabilities": None}
         return (self.prediction.to_dict(min_confidence) if self.prediction else nothing) | {
             "faces": [face.to_dict(min_confidence) for face in self.faces],

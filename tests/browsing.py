@@ -15,11 +15,13 @@ from selenium.webdriver.remote.webdriver import WebDriver
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 OTHER_HOST = "faces.example"  # this machine by a name that browsers do not trust as they trust localhost
 
-DROP = """
+HAND_OVER = """
 const bytes = Uint8Array.from(atob(arguments[0]), (letter) => letter.charCodeAt(0));
 const carried = new DataTransfer();
 carried.items.add(new File([bytes], arguments[1], { type: arguments[2] }));
-document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: carried, bubbles: true, cancelable: true }));
+const options = { dataTransfer: carried, clipboardData: carried, bubbles: true, cancelable: true };
+const Kind = arguments[3] === "drop" ? DragEvent : ClipboardEvent;
+document.body.dispatchEvent(new Kind(arguments[3], options));
 """
 
 
@@ -41,4 +43,9 @@ def open_browser(folder: Path, portrait: Image.Image) -> WebDriver:
 
 def drop(page: WebDriver, content: bytes, name: str = "photo.jpg", kind: str = "image/jpeg") -> None:
     """Drop a file on the page."""
-    page.execute_script(DROP, base64.b64encode(content).decode(), name, kind)
+    page.execute_script(HAND_OVER, base64.b64encode(content).decode(), name, kind, "drop")
+
+
+def paste(page: WebDriver, content: bytes) -> None:
+    """Paste a picture, as after a screenshot."""
+    page.execute_script(HAND_OVER, base64.b64encode(content).decode(), "image.png", "image/png", "paste")

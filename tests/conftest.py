@@ -60,6 +60,25 @@ def encode(image: Image.Image, file_format: str = "PNG", **options: object) -> b
     return buffer.getvalue()
 
 
+# What a camera does to the pixels before it writes this EXIF orientation.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
+
+def encode_turned(image: Image.Image, orientation: int) -> bytes:
+    """As a camera that was held some way stores an upright picture: turned, with the EXIF that says so."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return encode(image.transpose(TURNS[orientation]) if orientation in TURNS else image, exif=exif)
+
+
 MULTIPART = "multipart/form-data; boundary=cut"
 
 

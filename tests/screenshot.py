@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from pathlib import Path
 
 from browsing import drop, open_browser
 from conftest import encode
 from PIL import Image
 from running import ROOT, free_port, start, wait_until_ready
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.wait import WebDriverWait
 from skimage.data import astronaut
 
 from dexpression.settings import Settings
@@ -26,7 +27,7 @@ def main() -> None:
             browser.set_window_size(1000, 860)
             browser.get(f"http://localhost:{port}")
             drop(browser, encode(portrait.crop((0, 0, 512, 400))))
-            time.sleep(3)
+            WebDriverWait(browser, 60).until(lambda page: "One face" in page.find_element(By.ID, "status").text)
             browser.save_screenshot(str(ROOT / "imgs" / "page.png"))
         finally:
             browser.quit()

@@ -66,9 +66,17 @@ def test_predict_draws_boxes_and_labels_on_copies(exported_learner, portrait, tm
     predict(exported_learner, tmp_path / "one" / "photo.png", tmp_path / "two", "--annotate", drawn)
     assert sorted(path.name for path in drawn.iterdir()) == ["photo.png", "photo_2.png"]
     changed = ImageChops.difference(Image.open(drawn / "photo.png"), portrait).getbbox()
-    assert changed[0] == pytest.approx(178, abs=2)  # where the box begins
+    assert (changed[0], changed[3]) == (pytest.approx(178, abs=2), pytest.approx(176, abs=2))  # where the face is
+
+
+@pytest.mark.parametrize("source", ["one", "two"])
+def test_predict_never_draws_over_a_picture_that_it_was_given(exported_learner, tmp_path, source):
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        draw_face("HAPPY", 0).save(tmp_path / folder / "photo.png")
+    given = [tmp_path / source / "photo.png", tmp_path / "two" / "photo.png"]
     with pytest.raises(SystemExit, match="written over"):
-        predict(exported_learner, tmp_path / "two", "--annotate", tmp_path / "two")
+        predict(exported_learner, *given, "--annotate", tmp_path / "two")
 
 
 def test_evaluate_prints_one_json_object_and_nothing_else(exported_learner, class_folders, capsys):

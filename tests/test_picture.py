@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import draw_face, encode
+from conftest import draw_face, encode, encode_turned
 from PIL import Image
 
 from dexpression.errors import EmptyFile, TooManyPixels, UnreadableImage
@@ -43,19 +43,7 @@ def test_a_face_reads_the_same_in_every_format_and_mode(file_format, image, tole
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_picture_is_turned_upright_by_its_exif(orientation):
-    turns = {
-        2: Image.Transpose.FLIP_LEFT_RIGHT,
-        3: Image.Transpose.ROTATE_180,
-        4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_90,
-        7: Image.Transpose.TRANSVERSE,
-        8: Image.Transpose.ROTATE_270,
-    }
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    stored = FACE.transpose(turns[orientation]) if orientation in turns else FACE
-    upright = read_picture(encode(stored, exif=exif))
+    upright = read_picture(encode_turned(FACE, orientation))
     assert upright.tobytes() == FACE.tobytes()
     assert turn_upright(upright).tobytes() == FACE.tobytes()  # once is enough
 

@@ -16,6 +16,7 @@ from dexpression.errors import UnreadableImage
 from dexpression.labels import SEVEN
 from dexpression.prediction import FaceClassifier
 from dexpression.reading import Prediction
+from dexpression.settings import Settings
 
 FACES = [draw_face(label, seed, size) for label in SEVEN for seed, size in ((0, 48), (1, 100))]
 
@@ -95,7 +96,13 @@ def test_a_picture_that_cannot_be_read_is_refused(predictor):
         predictor.predict(b"no picture")
 
 
-def test_the_card_has_results_with_their_number_of_faces_and_split(predictor):
-    card = Predictor.load(Path(__file__).parent.parent / "model").card()
-    assert card["results"]["five"]["n"] > 2_000
-    assert card["results"]["five"]["split"] == "valid"
+def test_a_picture_without_a_face_is_read_whole_where_that_is_wanted(predictor):
+    blank = Image.new("L", (100, 100))
+    assert predictor.predict(blank).prediction is None
+    reading = predictor.predict(blank, whole=True)
+    assert (reading.faces, reading.prediction) == ([], predictor.predict(blank, "never").prediction)
+
+
+def test_the_onnx_form_answers_under_its_own_digest():
+    by_form = {name: Predictor.load(Settings.model_path.with_suffix(name)) for name in (".pkl", ".onnx")}
+    assert len({predictor.card()["sha256"] for predictor in by_form.values()}) == 2

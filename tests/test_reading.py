@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from dexpression.errors import UnknownLabels
-from dexpression.faces import Box
 from dexpression.labels import FIVE
+from dexpression.picture import Box
 from dexpression.reading import FaceReading, Prediction, Reading
 
 SURE = Prediction({"HAPPY": 0.7, "SAD": 0.2, "FEAR": 0.1})

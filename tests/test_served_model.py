@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import encode
+from conftest import encode, encode_turned
 from fastai.learner import load_learner
 from PIL import Image
 
@@ -17,6 +17,7 @@ from dexpression.evaluation import evaluate
 from dexpression.labels import FIVE, SEVEN
 from dexpression.prediction import Predictor
 from dexpression.settings import Settings
+from dexpression.web.answers import ModelAnswer
 
 ROOT = Path(__file__).parent.parent
 FER2013 = ROOT.parent / "shared" / "data" / "fer2013.zip"
@@ -42,6 +43,20 @@ def test_it_knows_seven_emotions_and_is_small():
 def test_it_gives_the_recorded_answer_to_a_smile(shipped, smile):
     face = shipped.predict(smile, "never").prediction
     assert (face.emotion, face.confidence) == ("HAPPY", pytest.approx(0.9048, abs=1e-3))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_it_reads_a_whole_photo_whichever_way_the_camera_was_held(shipped, portrait, orientation):
+    [face] = shipped.predict(encode_turned(portrait, orientation)).faces
+    assert face.prediction.emotion == "HAPPY"
+    assert face.to_dict()["box"] == shipped.predict(portrait).to_dict()["faces"][0]["box"]
+    assert face.prediction.confidence == pytest.approx(shipped.predict(portrait).prediction.confidence, abs=1e-3)
+
+
+def test_its_card_is_what_the_interface_promises(shipped):
+    card = ModelAnswer.model_validate(shipped.card(), strict=True)
+    assert card.results["five"].split == "valid"
+    assert card.results["five"].n > 2_000
 
 
 def test_plain_fastai_gives_the_same_answer(shipped, smile):

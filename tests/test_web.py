@@ -8,12 +8,13 @@ import io
 import tempfile
 
 import pytest
-from conftest import MULTIPART, draw_face, encode, multipart
+from conftest import MULTIPART, draw_face, encode, encode_turned, multipart
 from flask.testing import FlaskClient
 from PIL import Image
 from werkzeug.test import TestResponse
 
-from dexpression.faces import Box
+from dexpression.labels import FIVE
+from dexpression.picture import Box
 from dexpression.reading import FaceReading, Prediction, Reading
 from dexpression.settings import Settings
 from dexpression.web import create_app
@@ -26,8 +27,10 @@ CARD = {
     "labels": list(ANSWER),
     "created": "2026-11-24",
     "results": {"seven": RESULT},
-    **{name: {} for name in ("input", "versions", "network", "data", "calibration")},
+    "input": {"width": 48, "height": 48, "mode": "grey", "mean": 0.5, "std": 0.25},
+    **{name: {} for name in ("versions", "network", "data", "calibration")},
 }
+FACE = encode(draw_face("HAPPY", 0))
 PROBLEM_MEMBERS = {"type", "title", "status", "detail", "code", "error", "request_id"}
 
 
@@ -40,12 +43,12 @@ class StubPredictor:
     def __init__(self) -> None:
         self.seen: list[Image.Image] = []
 
-    def predict(self, picture: Image.Image, detect: str = "auto") -> Reading:
+    def predict(self, picture: Image.Image, detect: str = "auto", whole: bool = False) -> Reading:
         if self.failure:
             raise self.failure
         self.seen.append(picture)
         if not self.has_face and detect != "never":
-            return Reading(*picture.size, [])
+            return Reading(*picture.size, [], Prediction(ANSWER) if whole else None)
         sure = None if detect == "never" else 0.9
         return Reading(*picture.size, [FaceReading(Box(1, 2, 30, 40), sure, Prediction(ANSWER))])
 
@@ -88,13 +91,10 @@ def test_a_picture_is_answered_with_exactly_these_bytes(client, file_format):
 
 
 def test_the_picture_reaches_the_predictor_upright(client, predictor):
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    upload(client, encode(Image.new("L", (60, 40)), "JPEG", exif=exif))
+    upload(client, encode_turned(Image.new("L", (40, 60)), 6))
     assert predictor.seen[0].size == (40, 60)
 
 
-FACE = encode(draw_face("HAPPY", 0))
 IN_JSON = base64.b64encode(FACE).decode()
 
 
@@ -167,9 +167,12 @@ def test_a_bad_parameter_is_named_with_its_value_and_what_is_allowed(client, pat
     assert wanted in response.get_json(force=True)["detail"]
 
 
-def test_labels_that_the_model_lacks_are_a_bad_parameter(client, monkeypatch):
-    monkeypatch.delitem(ANSWER, "SURPRISE")
-    assert_refused(upload(client, FACE, address="/?labels=seven"), 400, "bad_parameter")
+def test_labels_that_the_model_lacks_are_a_bad_parameter(predictor, monkeypatch):
+    monkeypatch.setitem(CARD, "labels", list(FIVE))
+    client = create_app(predictor, Settings()).test_client()
+    response = upload(client, FACE, address="/?labels=seven")
+    assert_refused(response, 400, "bad_parameter")
+    assert "labels is 'seven'. This model knows ANGRY, DISGUST" in response.get_json(force=True)["detail"]
 
 
 def test_of_several_pictures_a_bad_one_spoils_no_other(client, predictor):
@@ -230,6 +233,8 @@ def test_what_is_no_picture_is_refused(client, content, status, code):
         ({"json": {"image": "/etc/passwd"}}, 400, "bad_base64"),
         ({"json": {"image": ""}}, 400, "empty_file"),
         ({"data": b"{", "content_type": "application/json"}, 400, "bad_request"),
+        ({"data": b'{"image":' + b"[" * 100_000, "content_type": "application/json"}, 400, "bad_request"),
+        ({"data": multipart(*[FACE] * 33), "content_type": MULTIPART}, 413, "payload_too_large"),
         ({"data": b"", "content_type": "image/png"}, 400, "empty_file"),
         ({"data": b"x", "content_type": "text/plain"}, 415, "unsupported_media_type"),
         ({"data": b"x"}, 415, "unsupported_media_type"),

@@ -95,9 +95,19 @@ class ResultAnswer(Answer):
     recall: dict[str, float | None]
 
 
+class InputAnswer(Answer):
+    """What the network sees: size in pixels, mean and deviation that pixels in 0..1 are normalised by."""
+
+    width: int
+    height: int
+    mode: Literal["grey"]
+    mean: float
+    std: float
+
+
 class ModelAnswer(ModelName):
     labels: list[str]
-    input: dict[str, Any] = Field(description="Size in pixels, and mean and deviation of pixels in 0..1.")
+    input: InputAnswer
     created: str
     versions: dict[str, str]
     network: dict[str, Any]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, Protocol
 
 from flask import Flask, Response, g, request
@@ -12,7 +11,7 @@ from flask_cors import CORS
 from PIL import Image
 
 from dexpression.errors import NoFace, NotReady
-from dexpression.labels import LABEL_SETS
+from dexpression.labels import LABEL_SETS, LabelSet
 from dexpression.picture import read_picture
 from dexpression.reading import Detect, Reading
 from dexpression.settings import Settings
@@ -25,7 +24,7 @@ from dexpression.web.uploads import MemoryRequest, read_uploads
 class Predicting(Protocol):
     """What the routes need of a predictor; tests give a stub."""
 
-    def predict(self, picture: Image.Image, detect: Detect = "auto") -> Reading: ...
+    def predict(self, picture: Image.Image, detect: Detect = "auto", whole: bool = False) -> Reading: ...
 
     def card(self) -> dict[str, Any]: ...
 
@@ -41,19 +40,20 @@ def create_app(predictor: Predicting, settings: Settings) -> Flask:
     card = predictor.card()
     model = {"name": card["name"], "sha256": card["sha256"]}
 
-    def full(reading: Reading, parameters: Parameters) -> dict[str, Any]:
-        return reading.to_dict(parameters.min_confidence) | {"model": model, "request_id": g.request_id}
+    def full(reading: Reading, parameters: Parameters, labels: LabelSet | None) -> dict[str, Any]:
+        chosen = reading.among(LABEL_SETS[labels]) if labels else reading
+        return chosen.to_dict(parameters.min_confidence) | {"model": model, "request_id": g.request_id}
 
     @app.post("/")
     def answer() -> Response:
-        parameters = read_parameters(RootParameters, request)
+        parameters = read_parameters(RootParameters, request, card["labels"])
 
         def read(content: bytes) -> dict[str, Any]:
             picture = read_picture(content, settings.max_pixels)
-            reading = predictor.predict(picture, parameters.detect)
-            if not reading.faces:
-                reading = replace(reading, whole=_whole(predictor, picture, parameters))
-            body = full(reading.among(LABEL_SETS[parameters.labels or "five"]), parameters)
+            reading = predictor.predict(picture, parameters.detect, whole=parameters.on_no_face == "whole")
+            if reading.prediction is None:
+                raise NoFace("No face was found. Send one seen from the front, upright and not too small.")
+            body = full(reading, parameters, parameters.labels or "five")
             # Shell scripts compare these bytes: nothing is added to the one label unasked.
             return body if parameters.detail == "full" else {"result": body["result"]}
 
@@ -61,11 +61,11 @@ def create_app(predictor: Predicting, settings: Settings) -> Flask:
 
     @app.post("/v1/predict")
     def predict() -> Response:
-        parameters = read_parameters(Parameters, request)
+        parameters = read_parameters(Parameters, request, card["labels"])
 
         def read(content: bytes) -> dict[str, Any]:
-            reading = predictor.predict(read_picture(content, settings.max_pixels), parameters.detect)
-            return full(reading.among(LABEL_SETS[parameters.labels]) if parameters.labels else reading, parameters)
+            picture = read_picture(content, settings.max_pixels)
+            return full(predictor.predict(picture, parameters.detect), parameters, parameters.labels)
 
         return _answer_each(read)
 
@@ -80,18 +80,13 @@ def create_app(predictor: Predicting, settings: Settings) -> Flask:
     @app.get("/health/ready")
     def ready() -> Response:
         try:
-            predictor.predict(Image.new("L", (48, 48)))  # a real one: what fails here would fail every caller
+            # A real one, through the detector and the network: what fails here would fail every caller.
+            predictor.predict(Image.new("L", (48, 48)), "always", whole=True)
         except Exception as error:
             raise NotReady("The server cannot predict. Its log has the reason under this request id.") from error
         return _json({"status": "ready"})
 
     return app
-
-
-def _whole(predictor: Predicting, picture: Image.Image, parameters: RootParameters) -> Any:
-    if parameters.on_no_face == "error":
-        raise NoFace("No face was found. Send a picture whose face is seen from the front, and not too small.")
-    return predictor.predict(picture, "never").prediction
 
 
 def _answer_each(read: Callable[[bytes], dict[str, Any]]) -> Response:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import mimetypes
 
 from flask import Flask, Response
 from flask_swagger_ui import get_swaggerui_blueprint
 
 from dexpression.web.openapi import openapi_document
+
+# On Windows the registry may call it plain text, which browsers refuse to run.
+mimetypes.add_type("text/javascript", ".js")
 
 DOCS, DOCUMENT = "/docs", "/openapi.json"
 

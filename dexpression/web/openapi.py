@@ -7,6 +7,19 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from dexpression.errors import (
+    BadBase64,
+    BadParameter,
+    EmptyFile,
+    MissingFile,
+    NoFace,
+    NotReady,
+    RequestError,
+    TooManyPictures,
+    TooManyPixels,
+    UnreadableImage,
+    UnsupportedMediaType,
+)
 from dexpression.picture import FORMATS
 from dexpression.web.answers import (
     HealthAnswer,
@@ -20,13 +33,10 @@ from dexpression.web.answers import (
 from dexpression.web.parameters import JsonPicture, Parameters, RootParameters
 from dexpression.web.problems import CONTENT_TYPE
 
-PICTURE_PROBLEMS = {
-    400: "bad_parameter, missing_file, empty_file, bad_base64, bad_request",
-    413: "payload_too_large",
-    415: "unsupported_media_type",
-    422: "undecodable_image, too_many_pixels; at POST / no_face, where it was asked for",
-    500: "internal_server_error",
-}
+PICTURE_ERRORS = (
+    MissingFile, EmptyFile, BadBase64, BadParameter, RequestError, TooManyPictures, UnsupportedMediaType,
+    UnreadableImage, TooManyPixels, NoFace,
+)  # fmt: skip
 JSON = "application/json"
 BINARY = {"type": "string", "format": "binary"}
 MODELS: list[type[BaseModel]] = [
@@ -71,7 +81,7 @@ def openapi_document() -> dict[str, Any]:
             },
             "/v1/model": {"get": _get("What answers: its labels, data and results", "ModelAnswer")},
             "/health/live": {"get": _get("Whether the process answers", "HealthAnswer")},
-            "/health/ready": {"get": _get("Whether a real prediction works", "HealthAnswer", {503: "not_ready"})},
+            "/health/ready": {"get": _get("Whether a real prediction works", "HealthAnswer", NotReady)},
         },
         "components": {"schemas": _schemas()},
     }
@@ -85,12 +95,12 @@ def _post(summary: str, description: str, parameters: type[Parameters], answered
         "description": f'{description} For several parts "file": {{"results": [...]}}, in their order.',
         "parameters": _query(parameters),
         "requestBody": {"required": True, "content": _picture_content()},
-        "responses": {"200": _response("The answer", JSON, {"anyOf": schemas})} | _problems(PICTURE_PROBLEMS),
+        "responses": {"200": _response("The answer", JSON, {"anyOf": schemas})} | _problems(*PICTURE_ERRORS),
     }
 
 
-def _get(summary: str, answered: str, problems: dict[int, str] | None = None) -> dict[str, Any]:
-    responses = {"200": _response("The answer", JSON, _reference(answered))} | _problems(problems or {})
+def _get(summary: str, answered: str, *errors: type[RequestError]) -> dict[str, Any]:
+    responses = {"200": _response("The answer", JSON, _reference(answered))} | _problems(*errors)
     return {"tags": ["Server"], "summary": summary, "responses": responses}
 
 
@@ -112,9 +122,14 @@ def _picture_content() -> dict[str, Any]:
     )
 
 
-def _problems(codes: dict[int, str]) -> dict[str, Any]:
+def _problems(*errors: type[RequestError]) -> dict[str, Any]:
+    """An answer a status, with the codes of its errors; the unforeseen may always happen."""
+    codes: dict[int, list[str]] = {}
+    for error in errors:
+        codes.setdefault(error.status, []).append(error.code)
+    codes[500] = ["internal_server_error"]
     problem = _reference("ProblemAnswer")
-    return {str(status): _response(names, CONTENT_TYPE, problem) for status, names in codes.items()}
+    return {str(status): _response(", ".join(names), CONTENT_TYPE, problem) for status, names in codes.items()}
 
 
 def _response(description: str, content_type: str, schema: dict[str, Any]) -> dict[str, Any]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, TypeVar
 
 from flask import Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.json_schema import SkipJsonSchema
+from pydantic_core import ErrorDetails
 
 from dexpression.errors import BadParameter
+from dexpression.labels import LABEL_SETS
 from dexpression.reading import UNKNOWN, Detect
 
 Checked = TypeVar("Checked", bound="Parameters")
@@ -42,23 +45,29 @@ class RootParameters(Parameters):
 
 
 class JsonPicture(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
     image: str = Field(description="The file in base64, or a data URL as canvas.toDataURL() gives it.")
 
 
-def read_parameters(model: type[Checked], request: Request) -> Checked:
-    """The query, checked; BadParameter names the first parameter that cannot be used, its value and what is allowed."""
+def read_parameters(model: type[Checked], request: Request, known: Sequence[str]) -> Checked:
+    """The query, checked, for a model that knows these labels.
+
+    BadParameter names the first parameter that cannot be used, its value and what is allowed.
+    """
     given = request.args.to_dict(flat=False)
     repeated = [name for name, values in given.items() if len(values) > 1]
     if repeated:
         raise BadParameter(f"The parameter {repeated[0]} is given more than once. Give it once.")
     try:
-        return model.model_validate({name: value for name, [value] in given.items()})
+        parameters = model.model_validate({name: value for name, [value] in given.items()})
     except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0])
-        if first["type"] == "extra_forbidden":
-            known = ", ".join(model.model_fields)
-            raise BadParameter(f"There is no parameter {name}. Known: {known}.") from None
-        raise BadParameter(f"The parameter {name} is {first['input']!r}. {first['msg']}.") from None
+        raise BadParameter(_spell(error.errors()[0], list(model.model_fields))) from None
+    if parameters.labels and not set(LABEL_SETS[parameters.labels]) <= set(known):
+        raise BadParameter(f"The parameter labels is '{parameters.labels}'. This model knows {', '.join(known)} alone.")
+    return parameters
+
+
+def _spell(error: ErrorDetails, names: Sequence[str]) -> str:
+    name = error["loc"][0]
+    if error["type"] == "extra_forbidden":
+        return f"There is no parameter {name}. Known: {', '.join(names)}."
+    return f"The parameter {name} is {error['input']!r}. {error['msg']}."

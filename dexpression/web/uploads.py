@@ -9,10 +9,12 @@ from typing import IO
 
 from flask import Request
 from pydantic import ValidationError
+from werkzeug.exceptions import BadRequest
 
-from dexpression.errors import BadBase64, MissingFile, UnsupportedMediaType
+from dexpression.errors import BadBase64, MissingFile, TooManyPictures, UnsupportedMediaType
 from dexpression.web.parameters import JsonPicture
 
+MAX_PICTURES = 32  # in one request: a picture of one colour has few bytes and many pixels
 FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
 WAYS = (
     'Send a part "file" (curl -F file=@face.jpg), or the picture alone with its type '
@@ -34,7 +36,10 @@ class MemoryRequest(Request):
 
 
 def read_uploads(request: Request) -> list[bytes]:
-    """In the order in which they were sent, at least one; raises MissingFile, BadBase64 or UnsupportedMediaType."""
+    """In the order in which they were sent, at least one.
+
+    Raises MissingFile, TooManyPictures, BadBase64 or UnsupportedMediaType.
+    """
     kind = request.mimetype
     if kind.startswith("image/"):
         return [request.get_data()]
@@ -49,6 +54,8 @@ def _parts(request: Request) -> list[bytes]:
     uploads = request.files.getlist("file")
     if not uploads:
         raise MissingFile(f'The request has no part "file" with a picture. {WAYS}')
+    if len(uploads) > MAX_PICTURES:
+        raise TooManyPictures(f"The request has {len(uploads)} pictures. Send at most {MAX_PICTURES} at once.")
     return [upload.read() for upload in uploads]
 
 
@@ -56,7 +63,9 @@ def _json_picture(request: Request) -> str:
     try:
         return JsonPicture.model_validate(request.get_json()).image
     except ValidationError:
-        raise MissingFile('The JSON has no picture. Send {"image": "<base64 or data URL>"} and nothing else.') from None
+        raise MissingFile('The JSON has no picture. Send {"image": "<base64 or data URL>"}.') from None
+    except RecursionError:  # of nothing but brackets
+        raise BadRequest from None
 
 
 def _decode(text: str) -> bytes:

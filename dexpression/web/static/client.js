@@ -29,14 +29,13 @@ export async function predict(picture, { server = import.meta.url, signal, ...pa
   address.search = new URLSearchParams(parameters);
   const form = new FormData();
   form.append("file", picture, "picture");
-  let response, body;
+  let response;
   try {
     response = await fetch(address, { method: "POST", body: form, signal });
-    body = await response.json();
   } catch (error) {
-    if (signal?.aborted) throw error;
     throw new UnreachableError("The server does not answer.", { cause: error });
   }
+  const body = await response.json();
   if (!response.ok) throw new RefusedError(body);
   return body;
 }

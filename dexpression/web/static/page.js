@@ -1,6 +1,9 @@
 import { RefusedError, UnreachableError, predict, shrink } from "/client.js";
 
-const RETRY_AFTER = 1000; // milliseconds, while the server is gone
+const RETRY_AFTER = 1_000; // milliseconds, while the server is gone
+const PATIENCE = 30_000; // milliseconds, with a server that does not get done
+const SPOKEN_EVERY = 2_000; // milliseconds; a screen reader would talk through every frame
+const LARGE = 10_000_000; // bytes
 
 const stage = document.querySelector("#stage");
 const faces = document.querySelector("#faces");
@@ -9,8 +12,13 @@ const cameraButton = document.querySelector("#camera");
 const fileInput = document.querySelector("#file");
 
 let work = new AbortController(); // of what is shown now; whatever comes next aborts it
+let cameraIsOn = false;
+let spoken = 0; // when the faces of a frame were last said
 
-/* What is said. Only what has changed, or a screen reader would talk through every frame. */
+/** What the person can mend; the message says how. */
+class Trouble extends Error {}
+
+/* What is said. */
 
 function say(text, trouble = false) {
   if (statusLine.textContent !== text) statusLine.textContent = text;
@@ -20,6 +28,9 @@ function say(text, trouble = false) {
 const percent = (share) => `${Math.round(100 * share)} %`;
 
 function sayReading({ faces: found }) {
+  const isTrouble = statusLine.classList.contains("trouble");
+  if (cameraIsOn && !isTrouble && performance.now() - spoken < SPOKEN_EVERY) return;
+  spoken = performance.now();
   if (found.length === 0) return say("No face was found.");
   const emotions = found.map((face) => face.result).join(", ");
   say(found.length === 1 ? `One face: ${emotions}.` : `${found.length} faces: ${emotions}.`);
@@ -47,71 +58,109 @@ function drawBox({ box, result, confidence }, number, image, mirrored) {
   return made;
 }
 
-function drawFace(face, number) {
-  const bars = Object.entries(face.probabilities).map(([label, share]) => {
-    const bar = element("div");
-    bar.style.width = `${100 * share}%`;
-    const track = element("div", "track", bar);
+function drawFace(face) {
+  const bars = Object.keys(face.probabilities).map((label) => {
+    const track = element("div", "track", element("div"));
     track.ariaHidden = "true";
-    return element("li", "", element("span", "", label), track, element("span", "", percent(share)));
+    return element("li", "", element("span", "", label), track, element("span"));
   });
-  const title = element("h2", "", `Face ${number}: ${face.result}, ${percent(face.confidence)}`);
-  return element("li", "", title, element("ul", "bars", ...bars));
+  return element("li", "", element("h2"), element("ul", "bars", ...bars));
+}
+
+/* In place, so that who reads along, by eye or by ear, does not lose the line with every frame. */
+function fillFace(item, face, number) {
+  item.querySelector("h2").textContent = `Face ${number}: ${face.result}, ${percent(face.confidence)}`;
+  Object.values(face.probabilities).forEach((share, index) => {
+    const bar = item.querySelectorAll(".bars li")[index];
+    bar.querySelector(".track div").style.width = `${100 * share}%`;
+    bar.lastChild.textContent = percent(share);
+  });
 }
 
 function show(reading, mirrored = false) {
-  clear();
+  removeBoxes();
   stage.append(...reading.faces.map((face, index) => drawBox(face, index + 1, reading.image, mirrored)));
-  faces.append(...reading.faces.map((face, index) => drawFace(face, index + 1)));
+  while (faces.children.length > reading.faces.length) faces.lastChild.remove();
+  reading.faces.forEach((face, index) => {
+    if (!faces.children[index]) faces.append(drawFace(face));
+    fillFace(faces.children[index], face, index + 1);
+  });
   sayReading(reading);
 }
 
-function clear() {
+function removeBoxes() {
   stage.querySelectorAll(".box").forEach((box) => box.remove());
+}
+
+function clear() {
+  removeBoxes();
   faces.replaceChildren();
 }
 
-function begin(media) {
+function put(media) {
+  stage.replaceChildren(media);
+  stage.hidden = false;
+}
+
+/* What is done. One thing at a time: whatever begins ends what was shown or waited for before. */
+
+function begin() {
   work.abort();
   work = new AbortController();
   clear();
-  stage.replaceChildren(media);
-  stage.hidden = false;
+  stage.hidden = true;
   return work.signal;
 }
 
-/* What is asked. A server that is gone is asked again until it is back. */
+/** Say what went wrong, unless something newer has begun. */
+async function attempt(piece) {
+  const signal = begin();
+  try {
+    await piece(signal);
+  } catch (error) {
+    if (signal.aborted) return;
+    begin();
+    const isKnown = error instanceof RefusedError || error instanceof Trouble;
+    say(isKnown ? error.message : "The answer could not be read. Is this server a DeXpression?", true);
+  }
+}
 
 const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
-async function ask(picture, signal, options = {}) {
-  while (!signal.aborted) {
+/** What the server answers; one that is gone, or hangs, is asked again until it answers. */
+async function ask(takePicture, signal, options = {}) {
+  for (;;) {
+    const picture = await takePicture();
     try {
-      return await predict(await picture(), { signal, ...options });
+      return await predict(picture, { signal: AbortSignal.any([signal, AbortSignal.timeout(PATIENCE)]), ...options });
     } catch (error) {
-      if (signal.aborted) return null;
-      if (!(error instanceof UnreachableError)) throw error;
+      if (signal.aborted || !(error instanceof UnreachableError)) throw error;
+      clear();
       say("The server does not answer. Is it running? This page asks again until it is.", true);
       await pause(RETRY_AFTER);
     }
   }
-  return null;
 }
 
-async function readFile(file) {
+async function readFile(file, signal) {
+  say("Reading …");
+  const content = await file.arrayBuffer().catch(() => {
+    throw new Trouble("This file cannot be read. Is it a folder, or has it been moved?");
+  });
+  const picture = new Blob([content], { type: file.type });
   const image = new Image();
   image.alt = "The picture that was read";
-  image.src = URL.createObjectURL(file);
-  const signal = begin(image);
+  image.src = URL.createObjectURL(picture);
   signal.addEventListener("abort", () => URL.revokeObjectURL(image.src));
-  say("Reading …");
-  try {
-    const reading = await ask(() => file, signal);
-    if (reading) show(reading);
-  } catch (error) {
-    stage.hidden = true;
-    say(error instanceof RefusedError ? error.message : "The answer could not be read. Is this server a DeXpression?", true);
-  }
+  if (signal.aborted) return;
+  put(image);
+  show(await ask(() => fit(picture, image), signal));
+}
+
+/** The picture as it is; a very large one is shrunk, for the server takes no more than 20 MB unless it is told to. */
+async function fit(picture, image) {
+  if (picture.size < LARGE) return picture;
+  return image.decode().then(() => shrink(image, 2560), () => picture);
 }
 
 const CAMERA_TROUBLES = {
@@ -120,71 +169,63 @@ const CAMERA_TROUBLES = {
   NotReadableError: "The camera is in use by another program. Close that, then switch it on again.",
 };
 
-async function openCamera() {
+async function openCamera(signal) {
   if (!navigator.mediaDevices) {
-    throw new Error("Browsers give the camera to localhost and to HTTPS alone. Open this page as http://localhost, or put the server behind HTTPS.");
+    throw new Trouble("Browsers give the camera to localhost and to HTTPS alone. Open this page as http://localhost, or put the server behind HTTPS.");
   }
-  try {
-    return await navigator.mediaDevices.getUserMedia({ video: { width: 640, height: 480, facingMode: "user" } });
-  } catch (error) {
-    throw new Error(CAMERA_TROUBLES[error.name] ?? `The camera cannot be used (${error.message}).`);
-  }
+  const wanted = { video: { width: 640, height: 480, facingMode: "user" } };
+  const stream = await navigator.mediaDevices.getUserMedia(wanted).catch((error) => {
+    throw new Trouble(CAMERA_TROUBLES[error.name] ?? `The camera cannot be used (${error.message}).`);
+  });
+  const stop = () => stream.getTracks().forEach((track) => track.stop());
+  signal.addEventListener("abort", stop);
+  if (signal.aborted) stop(); // something else was begun while the browser asked
+  return stream;
 }
 
-async function readCamera() {
+async function readCamera(signal) {
   say("Asking for the camera …");
-  const stream = await openCamera();
-  const video = document.createElement("video");
-  Object.assign(video, { srcObject: stream, muted: true, playsInline: true, ariaLabel: "Your camera" });
-  const signal = begin(video);
-  signal.addEventListener("abort", () => {
-    stream.getTracks().forEach((track) => track.stop());
-    showCamera(false);
-  });
   showCamera(true);
+  signal.addEventListener("abort", () => showCamera(false));
+  const video = document.createElement("video");
+  Object.assign(video, { srcObject: await openCamera(signal), muted: true, playsInline: true, ariaLabel: "Your camera" });
+  if (signal.aborted) return;
+  put(video);
   await video.play();
-  while (!signal.aborted) { // the next frame leaves when the answer to the last is there
-    const reading = await ask(() => shrink(video), signal, { detect: "always" });
-    if (reading) show(reading, true);
+  while (video.srcObject.active) { // the next frame leaves when the answer to the last is there
+    show(await ask(() => shrink(video), signal, { detect: "always" }), true);
     await new Promise(requestAnimationFrame);
+    if (signal.aborted) return;
   }
+  throw new Trouble("The camera is gone. Plug it in, then switch it on again.");
 }
 
 function showCamera(on) {
-  cameraButton.ariaPressed = String(on);
+  cameraIsOn = on;
   cameraButton.textContent = on ? "Switch the camera off" : "Switch the camera on";
-}
-
-function stop() {
-  work.abort();
-  clear();
-  stage.hidden = true;
-  say("The camera is off.");
 }
 
 /* What people do. */
 
-cameraButton.addEventListener("click", async () => {
-  if (cameraButton.ariaPressed === "true") return stop();
-  try {
-    await readCamera();
-  } catch (error) {
-    if (cameraButton.ariaPressed === "true") stop();
-    say(error.message, true);
-  }
+cameraButton.addEventListener("click", () => {
+  if (!cameraIsOn) return attempt(readCamera);
+  begin();
+  say("The camera is off.");
 });
 
+function readFirst([file]) {
+  attempt(async (signal) => {
+    if (!file) throw new Trouble("That was no file. Drop, paste or choose a picture.");
+    await readFile(file, signal);
+  });
+}
+
 fileInput.addEventListener("change", () => {
-  if (fileInput.files.length) readFile(fileInput.files[0]);
+  if (fileInput.files.length) readFirst(fileInput.files);
   fileInput.value = ""; // so that the same file can be chosen again
 });
 
-function readDropped(items) {
-  if (items.files.length) readFile(items.files[0]);
-  else say("That was no file. Drop or paste a picture.", true);
-}
-
-document.addEventListener("paste", (event) => readDropped(event.clipboardData));
+document.addEventListener("paste", (event) => readFirst(event.clipboardData.files));
 document.addEventListener("dragover", (event) => {
   event.preventDefault();
   document.body.classList.add("dropping");
@@ -193,5 +234,5 @@ document.addEventListener("dragleave", () => document.body.classList.remove("dro
 document.addEventListener("drop", (event) => {
   event.preventDefault();
   document.body.classList.remove("dropping");
-  readDropped(event.dataTransfer);
+  readFirst(event.dataTransfer.files);
 });
