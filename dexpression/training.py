@@ -124,10 +124,11 @@ def create_learner(dataloaders: DataLoaders, recipe: Recipe) -> Learner:
 def fit(learner: Learner, recipe: Recipe, runs: Path) -> Path:
     """Train by the recipe, from the last checkpoint if this very run was stopped.
 
-    The learner ends up averaged and calibrated. The run's folder, which is returned, is named after the recipe and the
-    data, so no run takes up another's.
+    The learner ends up averaged and calibrated. The run's folder, which is returned, is named after the data and what
+    of the recipe decides what is learnt, so no run takes up another's.
     """
-    identity = json.dumps([recipe.facts(), fingerprint(learner.dls)], sort_keys=True)
+    learnt = {name: value for name, value in recipe.facts().items() if name != "blend"}  # that is of the answer alone
+    identity = json.dumps([learnt, fingerprint(learner.dls)], sort_keys=True)
     folder = runs / f"{recipe.network}-{recipe.labels}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
     folder.mkdir(parents=True, exist_ok=True)
     logger.info("Checkpoints of this run: %s", folder)
