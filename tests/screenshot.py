@@ -1,4 +1,4 @@
-"""Draw imgs/page.png, the page as the README shows it: `python tests/screenshot.py`."""
+"""Draw imgs/page.png, the page as the README shows it: `PYTHONPATH=. python tests/screenshot.py`."""
 
 from __future__ import annotations
 
