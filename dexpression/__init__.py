@@ -6,10 +6,14 @@ Predictor.load("model").predict("photo.jpg").emotion
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dexpression.prediction import Predictor
+
+# onnxruntime would send its maker what runs where, and keep that on disk; it reads this once, when it is imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __all__ = ["Predictor"]
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from conftest import encode_turned
 from PIL import Image
+from running import ROOT
 from skimage.data import coffee
 
 from dexpression import faces
@@ -95,6 +99,14 @@ def test_a_crop_is_a_square_around_the_middle_of_the_box():
 def test_a_crop_stays_inside_the_picture(box):
     crop = crop_face(Image.new("RGB", (100, 50), "white"), box, 48)
     assert (crop.mode, crop.size, np.asarray(crop).min()) == ("L", (48, 48), 255)
+
+
+def test_the_engine_leaves_nothing_on_disk(tmp_path):
+    kept = {name: value for name, value in os.environ.items() if name not in ("CI", "ORT_DISABLE_TELEMETRY")}
+    homes = dict.fromkeys(("HOME", "XDG_CACHE_HOME", "USERPROFILE", "LOCALAPPDATA"), str(tmp_path))
+    program = "from dexpression.faces import FaceDetector; FaceDetector.load()"
+    subprocess.run([sys.executable, "-c", program], env=kept | homes, cwd=ROOT, check=True)
+    assert list(tmp_path.iterdir()) == []  # onnxruntime by itself keeps what it tells its maker there
 
 
 def test_weights_that_are_missing_or_others_are_told(monkeypatch):

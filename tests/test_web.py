@@ -105,9 +105,10 @@ IN_JSON = base64.b64encode(FACE).decode()
         {"data": FACE, "content_type": "image/png"},
         {"json": {"image": IN_JSON}},
         {"json": {"image": f"data:image/png;base64,{IN_JSON}"}},
+        {"json": {"image": f" DATA:image/png;BASE64,{IN_JSON}"}},
         {"json": {"image": "\n".join(IN_JSON[start : start + 76] for start in range(0, len(IN_JSON), 76))}},
     ],
-    ids=["multipart", "raw", "base64", "data URL", "base64 in lines"],
+    ids=["multipart", "raw", "base64", "data URL", "loud data URL", "base64 in lines"],
 )
 def test_every_way_of_sending_a_picture_gives_the_same_answer(client, request_options):
     assert client.post("/", **request_options).data == b'{"result": "HAPPY"}'
@@ -185,6 +186,28 @@ def test_of_several_pictures_a_bad_one_spoils_no_other(client, predictor):
     results = client.post("/v1/predict", data=multipart(FACE, FACE), content_type=MULTIPART).get_json()["results"]
     assert [answer["code"] for answer in results] == ["internal_server_error"] * 2
     assert "secret" not in str(results)
+
+
+def test_several_pictures_share_the_pixels_that_one_may_have(client):
+    large = encode(Image.new("1", (800, 800)))  # of the million that this client may send
+    results = client.post("/", data=multipart(large, large, FACE), content_type=MULTIPART).get_json()["results"]
+    assert [answer.get("code") for answer in results] == [None, "too_many_pixels", None]
+
+
+def test_an_error_repeats_no_more_than_a_little_of_what_was_sent(client):
+    for query in ("labels=" + "a" * 10_000, "a" * 10_000 + "=1", "&".join(["b" * 10_000 + "=1"] * 2)):
+        response = upload(client, FACE, address=f"/?{query}")
+        assert_refused(response, 400, "bad_parameter")
+        assert len(response.data) < 1_000
+
+
+def test_a_public_page_may_ask_this_machine(client):
+    asked = {
+        "Origin": "https://elsewhere.example",
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Private-Network": "true",
+    }
+    assert client.options("/", headers=asked).headers["Access-Control-Allow-Private-Network"] == "true"
 
 
 def test_the_card_is_served(client):

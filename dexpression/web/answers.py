@@ -49,7 +49,10 @@ class ModelName(Answer):
 
 
 class ReadingAnswer(Answer):
-    """The largest face's result, confidence and probabilities, null when there is no face; and every face."""
+    """The largest face's result, confidence and probabilities, and every face.
+
+    Without a face those three are null or, at POST /, the whole picture's.
+    """
 
     result: str | None = Field(json_schema_extra={"enum": [*EIGHT, UNKNOWN, None]})
     confidence: Share | None

@@ -17,7 +17,7 @@ from dexpression.reading import Detect, Reading
 from dexpression.settings import Settings
 from dexpression.web.documents import add_documents
 from dexpression.web.parameters import Parameters, RootParameters, read_parameters
-from dexpression.web.problems import problem_of, register_problems
+from dexpression.web.problems import REQUEST_ID, problem_of, register_problems
 from dexpression.web.uploads import MemoryRequest, read_uploads
 
 
@@ -34,7 +34,7 @@ def create_app(predictor: Predicting, settings: Settings) -> Flask:
     app = Flask("dexpression.web")
     app.request_class = MemoryRequest
     app.config["MAX_CONTENT_LENGTH"] = app.config["MAX_FORM_MEMORY_SIZE"] = settings.max_upload_bytes
-    CORS(app)
+    CORS(app, allow_private_network=True, expose_headers=[REQUEST_ID])  # a public page may ask this machine too
     register_problems(app)
     add_documents(app)
     card = predictor.card()
@@ -48,8 +48,7 @@ def create_app(predictor: Predicting, settings: Settings) -> Flask:
     def answer() -> Response:
         parameters = read_parameters(RootParameters, request, card["labels"])
 
-        def read(content: bytes) -> dict[str, Any]:
-            picture = read_picture(content, settings.max_pixels)
+        def read(picture: Image.Image) -> dict[str, Any]:
             reading = predictor.predict(picture, parameters.detect, whole=parameters.on_no_face == "whole")
             if reading.prediction is None:
                 raise NoFace("No face was found. Send one seen from the front, upright and not too small.")
@@ -57,17 +56,16 @@ def create_app(predictor: Predicting, settings: Settings) -> Flask:
             # Shell scripts compare these bytes: nothing is added to the one label unasked.
             return body if parameters.detail == "full" else {"result": body["result"]}
 
-        return _answer_each(read)
+        return _answer_each(read, settings.max_pixels)
 
     @app.post("/v1/predict")
     def predict() -> Response:
         parameters = read_parameters(Parameters, request, card["labels"])
 
-        def read(content: bytes) -> dict[str, Any]:
-            picture = read_picture(content, settings.max_pixels)
+        def read(picture: Image.Image) -> dict[str, Any]:
             return full(predictor.predict(picture, parameters.detect), parameters, parameters.labels)
 
-        return _answer_each(read)
+        return _answer_each(read, settings.max_pixels)
 
     @app.get("/v1/model")
     def show_model() -> Response:
@@ -89,19 +87,23 @@ def create_app(predictor: Predicting, settings: Settings) -> Flask:
     return app
 
 
-def _answer_each(read: Callable[[bytes], dict[str, Any]]) -> Response:
-    """One answer for one picture; for several an answer or a problem each, so that none spoils the others."""
+def _answer_each(read: Callable[[Image.Image], dict[str, Any]], max_pixels: int) -> Response:
+    """One answer for one picture; for several an answer or a problem each, so that none spoils the others.
+
+    All pictures of a request share what pixels one may have: a few bytes can hold many.
+    """
     uploads = read_uploads(request)
     if len(uploads) == 1:
-        return _json(read(uploads[0]))
-    return _json({"results": [_attempt(read, content) for content in uploads]})
-
-
-def _attempt(read: Callable[[bytes], dict[str, Any]], content: bytes) -> dict[str, Any]:
-    try:
-        return read(content)
-    except Exception as error:
-        return problem_of(error)
+        return _json(read(read_picture(uploads[0], max_pixels)))
+    results = []
+    for content in uploads:
+        try:
+            picture = read_picture(content, max_pixels)
+            max_pixels -= picture.width * picture.height
+            results.append(read(picture))
+        except Exception as error:
+            results.append(problem_of(error))
+    return _json({"results": results})
 
 
 def _json(body: dict[str, Any]) -> Response:

@@ -14,6 +14,8 @@ from dexpression.errors import BadParameter
 from dexpression.labels import LABEL_SETS
 from dexpression.reading import UNKNOWN, Detect
 
+LONGEST_ECHO = 60  # letters of what was sent that an error repeats
+
 Checked = TypeVar("Checked", bound="Parameters")
 
 
@@ -38,7 +40,11 @@ class Parameters(BaseModel):
 
 
 class RootParameters(Parameters):
-    detail: Literal["label", "full"] = Field("label", description="full: answer as POST /v1/predict does.")
+    detail: Literal["label", "full"] = Field(
+        "label",
+        description="full: answer in the form of POST /v1/predict. Where no face is found, result, confidence and "
+        "probabilities are the whole picture's, and faces is empty.",
+    )
     on_no_face: Literal["whole", "error"] = Field(
         "whole", description="Where no face is found: take the whole picture as one, or answer with no_face."
     )
@@ -56,7 +62,7 @@ def read_parameters(model: type[Checked], request: Request, known: Sequence[str]
     given = request.args.to_dict(flat=False)
     repeated = [name for name, values in given.items() if len(values) > 1]
     if repeated:
-        raise BadParameter(f"The parameter {repeated[0]} is given more than once. Give it once.")
+        raise BadParameter(f"The parameter {repeated[0][:LONGEST_ECHO]} is given more than once. Give it once.")
     try:
         parameters = model.model_validate({name: value for name, [value] in given.items()})
     except ValidationError as error:
@@ -67,7 +73,7 @@ def read_parameters(model: type[Checked], request: Request, known: Sequence[str]
 
 
 def _spell(error: ErrorDetails, names: Sequence[str]) -> str:
-    name = error["loc"][0]
+    name, value = str(error["loc"][0])[:LONGEST_ECHO], str(error["input"])[:LONGEST_ECHO]
     if error["type"] == "extra_forbidden":
         return f"There is no parameter {name}. Known: {', '.join(names)}."
-    return f"The parameter {name} is {error['input']!r}. {error['msg']}."
+    return f"The parameter {name} is {value!r}. {error['msg']}."

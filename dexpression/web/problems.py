@@ -21,6 +21,7 @@ HELP = {
     400: "This is no request that the server understands. Send one as curl -F file=@face.jpg does.",
     404: "There is nothing at this address. POST a picture to /, or see GET /docs for the rest.",
     405: "This address does not take this method; the Allow header lists those that it takes.",
+    431: "The request's header is larger than this server takes. Leave cookies and long fields out.",
     413: "The request is larger than this server takes. Scale the picture down and send it again.",
     500: "The server failed to answer. Its log has the reason under this request id.",
 }

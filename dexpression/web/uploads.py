@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import io
+import re
 from typing import IO
 
 from flask import Request
@@ -71,8 +72,8 @@ def _json_picture(request: Request) -> str:
 def _decode(text: str) -> bytes:
     """Base64, alone or behind the head of a data URL (data:image/png;base64,)."""
     head, comma, rest = text.partition(",")
-    if comma and not (head.startswith("data:") and head.endswith(";base64")):
-        raise BadBase64("The image is no data URL in base64. It begins with data:image/jpeg;base64, and no other way.")
+    if comma and not re.fullmatch(r"\s*data:.*;base64", head, re.IGNORECASE):
+        raise BadBase64("The image is no data URL in base64. Such a one begins like data:image/jpeg;base64,")
     try:
         return base64.b64decode("".join((rest if comma else text).split()), validate=True)
     except (binascii.Error, ValueError):
