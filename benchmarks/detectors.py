@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 from skimage.data import astronaut
 
-from dexpression.faces import MAX_OVERLAP, MIN_CONFIDENCE, FaceDetector, find_weights
+from dexpression.faces import MAX_OVERLAP, MIN_CONFIDENCE, SIDE, FaceDetector, find_weights
 
 SIZES = ((320, 240), (640, 480), (1280, 960))  # pixels
 ROUNDS = 50
@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def _find_by_opencv(picture: Image.Image) -> None:
-    scale = min(1.0, 640 / max(picture.size))
+    scale = min(1.0, SIDE / max(picture.size))
     size = (round(picture.width * scale), round(picture.height * scale))
     pixels = np.ascontiguousarray(np.asarray(picture.resize(size, reducing_gap=2.0))[:, :, ::-1])
     OPENCV.setInputSize(size)

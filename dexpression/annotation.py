@@ -17,9 +17,10 @@ def annotate(picture: Image.Image, reading: Reading) -> Image.Image:
     drawn = picture.convert("RGB")
     unit = max(1, max(drawn.size) // 300)  # pixels: the width of a line
     font = ImageFont.load_default(size=max(10, 7 * unit))
+    draw = ImageDraw.Draw(drawn)
     for face in reading.faces:
-        _draw_box(ImageDraw.Draw(drawn), face.box, unit)
-        _draw_label(ImageDraw.Draw(drawn), face, font, drawn.size)
+        _draw_box(draw, face.box, unit)
+        _draw_label(draw, face, font, drawn.size)
     return drawn
 
 

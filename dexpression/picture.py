@@ -13,7 +13,7 @@ from dexpression.errors import EmptyFile, TooManyPixels, UnreadableImage
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")  # an allow-list: Pillow tries no other decoder
 PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"}  # of the files that are looked for in a folder
-GREY_MODES = ("1", "L", "F")
+GREY_MODES = ("1", "F")
 MAX_PIXELS = 50_000_000  # a 50-megapixel phone photo
 
 TURNS = {  # by EXIF orientation
@@ -55,6 +55,7 @@ def read_picture(source: Source, max_pixels: int = MAX_PIXELS) -> Image.Image:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             if image.width * image.height > max_pixels:
                 raise TooManyPixels(f"The picture has more than {max_pixels} pixels. Scale it down and send it again.")
+            image.load()  # while the bytes are open
             return turn_upright(image)
     except TooManyPixels:
         raise
@@ -65,15 +66,17 @@ def read_picture(source: Source, max_pixels: int = MAX_PIXELS) -> Image.Image:
 
 
 def turn_upright(image: Image.Image) -> Image.Image:
-    """The picture as its EXIF says that it should be seen, flattened; what is upright already stays as it is."""
-    plain = flatten(image)
-    plain.info.clear()  # with the EXIF, or who calls this again would turn the picture again
-    turn = TURNS.get(_orientation(image))
-    return plain if turn is None else plain.transpose(turn)
+    """The picture as its EXIF says that it should be seen, flattened; itself, where it is both already."""
+    plain, turn = flatten(image), TURNS.get(_orientation(image))
+    if turn is None:
+        return plain
+    turned = plain.transpose(turn)
+    turned.info.clear()  # with the EXIF, or who calls this again would turn the picture again
+    return turned
 
 
 def flatten(image: Image.Image) -> Image.Image:
-    """Mode L or RGB, whatever the mode was; transparent parts become white, as on a page."""
+    """Mode L or RGB, whatever the mode was; transparent parts become white, as on a page. Itself, where it is so."""
     if image.mode.startswith("I"):  # 16 bits a pixel: Pillow's own conversion would clip everything above 255
         return image.convert("I").point(lambda value: value / 256).convert("L")
     if image.has_transparency_data:
@@ -81,6 +84,8 @@ def flatten(image: Image.Image) -> Image.Image:
         white = Image.new("RGB", image.size, "white")
         white.paste(layer, mask=layer.getchannel("A"))
         return white
+    if image.mode in ("L", "RGB"):
+        return image  # uncopied: a picture passes here more than once on its way
     return image.convert("L" if image.mode in GREY_MODES else "RGB")
 
 

@@ -59,6 +59,11 @@ def test_a_file_that_is_not_there_is_not_called_a_broken_picture(tmp_path):
         read_picture(tmp_path / "none.png")
 
 
+def test_a_picture_that_is_upright_and_plain_is_not_copied():
+    assert turn_upright(COLOUR) is COLOUR
+    assert turn_upright(FACE) is FACE
+
+
 def test_what_is_transparent_becomes_white():
     assert read_picture(encode(Image.new("RGBA", (4, 4), (0, 0, 0, 0)))).getpixel((0, 0)) == (255, 255, 255)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import warnings
 import zipfile
-from pathlib import Path
 
 import pytest
 from conftest import encode, encode_turned
 from fastai.learner import load_learner
 from PIL import Image
+from running import ROOT
 
 from dexpression.artifact import load_exported
 from dexpression.evaluation import evaluate
@@ -19,7 +19,6 @@ from dexpression.prediction import Predictor
 from dexpression.settings import Settings
 from dexpression.web.answers import ModelAnswer
 
-ROOT = Path(__file__).parent.parent
 FER2013 = ROOT.parent / "shared" / "data" / "fer2013.zip"
 FACE = (166, 69, 278, 181)  # of scikit-image's astronaut, framed as FER2013 frames faces
 

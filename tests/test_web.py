@@ -95,6 +95,7 @@ def test_the_picture_reaches_the_predictor_upright(client, predictor):
     assert predictor.seen[0].size == (40, 60)
 
 
+BROKEN = {"content_type": "multipart/form-data; boundary=x"}
 IN_JSON = base64.b64encode(FACE).decode()
 
 
@@ -267,6 +268,13 @@ def test_what_is_no_picture_is_refused(client, content, status, code):
 def test_a_request_without_a_picture_is_told_how_to_send_one(client, address, request_options, status, code):
     response = client.post(address, **copy.deepcopy(request_options))
     assert_refused(response, status, code)
+
+
+@pytest.mark.parametrize("request_options", [{}, {"data": {"file": "x" * 600_000}}, {"data": FACE, **BROKEN}])
+def test_a_request_without_the_part_is_told_how_curl_sends_it(client, request_options):
+    response = client.post("/", **request_options)
+    assert_refused(response, 400, "missing_file")
+    assert "curl -F file=@" in response.get_json(force=True)["detail"]
 
 
 def test_another_method_is_refused_with_those_allowed(client):
