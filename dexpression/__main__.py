@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
 import re
 import sys
@@ -16,8 +15,9 @@ from typing import TYPE_CHECKING, get_args
 
 from dexpression.errors import DeXpressionError
 from dexpression.labels import LabelSet
+from dexpression.logs import start_logging
 from dexpression.reading import Detect
-from dexpression.settings import Settings
+from dexpression.settings import Settings, describe_settings
 from dexpression.sources import Split
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; what the caller can mend ends it with one line on standard error and status 1."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    start_logging()
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # of what fastai imports; nobody who types a command can mend it
     options = _parser().parse_args(arguments)
@@ -44,6 +44,7 @@ def _serve(_options: argparse.Namespace) -> None:
     settings = Settings.from_env(os.environ)  # a bad value stops here and is named
     from dexpression.serving import serve
 
+    start_logging(settings.log)
     serve(settings)
 
 
@@ -102,7 +103,12 @@ def _parser() -> argparse.ArgumentParser:
     model.add_argument("--model", type=Path, default=Settings.model_path, help="(default: the shipped one)")
     label_sets = get_args(LabelSet)
 
-    serve = commands.add_parser("serve", help="answer HTTP; DEXPRESSION_* variables are its settings")
+    serve = commands.add_parser(
+        "serve",
+        help="answer HTTP; DEXPRESSION_* variables are its settings",
+        description=f"Answer HTTP. Settings are environment variables:\n\n{describe_settings()}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     serve.set_defaults(command=_serve)
 
     predict = commands.add_parser("predict", parents=[model], help="print a line a face: path, emotion, confidence")

@@ -11,7 +11,6 @@ import pickle
 import platform
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -28,79 +27,14 @@ from dexpression.data import MEAN, STD, inference_dataloaders
 from dexpression.errors import (
     BrokenLearner,
     BrokenManifest,
-    DigestMismatch,
     ForeignClass,
     IncompatibleVersion,
-    MissingArtifact,
 )
+from dexpression.golden import golden_faces
+from dexpression.learner import torch_engine
 from dexpression.loss import EmotionLoss
+from dexpression.manifest import ENGINE_FILE, LEARNER_FILE, Manifest, manifest_path, read_checked
 from dexpression.unpickling import unpickle_learner
-
-LEARNER_FILE, ENGINE_FILE = "dexpression.pkl", "dexpression.onnx"
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """The facts about an exported learner, as they stand in its JSON file."""
-
-    labels: list[str]
-    image_size: int  # pixels a side
-    sha256: str
-    normalisation: dict[str, float]  # of pixels in 0..1
-    versions: dict[str, str]
-    created: str  # ISO 8601, UTC
-    network: dict[str, Any] = field(default_factory=dict)
-    recipe: dict[str, Any] = field(default_factory=dict)
-    data: dict[str, Any] = field(default_factory=dict)
-    calibration: dict[str, Any] = field(default_factory=dict)
-    engine: dict[str, Any] = field(default_factory=dict)  # the ONNX form of the same learner
-    history: dict[str, Any] = field(default_factory=dict)  # losses and accuracy by epoch
-    results: dict[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def read(cls, path: Path) -> Manifest:
-        """Raises MissingArtifact or BrokenManifest."""
-        try:
-            facts = json.loads(_read(path))
-            manifest = cls(**facts)
-        except (ValueError, TypeError) as error:
-            raise BrokenManifest(f"{path.name} is no manifest of ours ({error}). Export the learner again.") from error
-        manifest._check(path)
-        return manifest
-
-    def _check(self, path: Path) -> None:
-        fits = (
-            isinstance(self.labels, list)
-            and len(self.labels) >= 2
-            and all(isinstance(label, str) for label in self.labels)
-            and isinstance(self.image_size, int)
-            and isinstance(self.sha256, str)
-            and isinstance(self.versions, dict)
-            and isinstance(self.results, dict)
-        )
-        if not fits:
-            raise BrokenManifest(f"{path.name} lacks its labels, size, digest, versions or results. Export again.")
-
-    def card(self) -> dict[str, Any]:
-        """The facts that a caller is told: what answers, of what it was made, how well it does."""
-        told = ("labels", "created", "versions", "network", "data", "calibration")
-        scores = ("n", "accuracy", "balanced_accuracy", "ece", "recall")
-        split = self.results.get("split", "unknown")
-        return {
-            "name": "dexpression",
-            "sha256": self.sha256,
-            "input": {"width": self.image_size, "height": self.image_size, "mode": "grey"} | self.normalisation,
-            "results": {
-                name: {"split": split} | {score: result[score] for score in scores if score in result}
-                for name, result in self.results.items()
-                if isinstance(result, dict)
-            },
-        } | {name: getattr(self, name) for name in told}
-
-
-def manifest_path(learner_path: Path) -> Path:
-    """dexpression.pkl -> dexpression.json beside it."""
-    return learner_path.with_suffix(".json")
 
 
 def lean_learner(learner: Learner, image_size: int) -> Learner:
@@ -127,7 +61,8 @@ def export_learner(
     `facts` are the manifest's fields that describe the training.
     """
     labels = list(learner.dls.vocab)
-    content = _pickled(lean_learner(learner, image_size))
+    lean = lean_learner(learner, image_size)
+    content = _pickled(lean)
     manifest = Manifest(
         labels=labels,
         image_size=image_size,
@@ -136,6 +71,7 @@ def export_learner(
         versions=_versions(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         engine={"file": ENGINE_FILE, "sha256": hashlib.sha256(engine).hexdigest()} if engine else {},
+        golden=torch_engine(lean)(golden_faces(image_size)).tolist(),
         **facts,
     )
     directory.mkdir(parents=True, exist_ok=True)
@@ -155,33 +91,13 @@ def load_exported(learner_path: Path) -> tuple[Learner, Manifest]:
     Raises MissingArtifact, BrokenManifest, DigestMismatch, IncompatibleVersion, ForeignClass or BrokenLearner.
     """
     manifest = Manifest.read(manifest_path(learner_path))
-    content = _read_checked(learner_path, manifest.sha256)
+    content = read_checked(learner_path, manifest.sha256)
     _check_fastai(manifest)
     learner = _unpickled(content, learner_path.name, manifest)
     made_for = list(learner.dls.vocab), learner.dls.valid_ds.tls[0].tfms.read_face.size
     if made_for != (manifest.labels, manifest.image_size):
         raise BrokenManifest(f"{learner_path.name} has other labels or another size than its manifest. Export again.")
     return learner, manifest
-
-
-def load_engine(path: Path) -> tuple[bytes, Manifest]:
-    """The ONNX form of a learner, its digest checked, and the manifest as of this file.
-
-    Raises MissingArtifact or DigestMismatch.
-    """
-    manifest = Manifest.read(manifest_path(path))
-    sha256 = manifest.engine.get("sha256", "")
-    return _read_checked(path, sha256), dataclasses.replace(manifest, sha256=sha256)
-
-
-def _read_checked(path: Path, sha256: str) -> bytes:
-    content = _read(path)
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise DigestMismatch(
-            f"{path.name} is not the file that {manifest_path(path).name} describes (SHA-256 differs). "
-            "Copy all files again from one export."
-        )
-    return content
 
 
 def _unpickled(content: bytes, name: str, manifest: Manifest) -> Learner:
@@ -221,16 +137,6 @@ def _pickled(learner: Learner) -> bytes:
         warnings.simplefilter("ignore")  # fastai does the same: torch warns of classes whose source it cannot find
         torch.save(learner, buffer, pickle_module=pickle, pickle_protocol=4)
     return buffer.getvalue()
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise MissingArtifact(
-            f"Cannot read {path} ({error.strerror}). Put an exported model there, or train one: "
-            f"python -m dexpression train FOLDER --output {path.parent}"
-        ) from error
 
 
 def _replace(path: Path, content: bytes) -> None:

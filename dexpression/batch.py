@@ -37,15 +37,14 @@ def predict_pictures(
     failures = []
     for path in tqdm(pictures, unit="picture", disable=None if len(pictures) > 1 else True):
         try:
-            picture = read_picture(path)
-            reading = predictor.predict(picture, detect)
+            reading = predictor.predict(path, detect)
         except RequestError as error:
             failures.append(f"{path}: {error}")
             continue
         for line in list_reading(path, reading, form, labels):
             tqdm.write(line)  # above the bar, to standard output
         if annotated:
-            _write(annotate(picture, reading), targets[path])
+            _write(annotate(read_picture(path), reading), targets[path])
     return failures
 
 

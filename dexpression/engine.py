@@ -1,4 +1,4 @@
-"""What turns a batch of pixels into probabilities: the exported learner's own network, or its ONNX form."""
+"""What turns a batch of pixels into probabilities: an ONNX file in onnxruntime. No torch."""
 
 from __future__ import annotations
 
@@ -6,49 +6,23 @@ from collections.abc import Callable
 
 import numpy as np
 import onnxruntime
-import torch
-from fastai.learner import Learner
-from torch import Tensor, nn
 
 Engine = Callable[[np.ndarray], np.ndarray]  # (N, 1, H, W) in 0..255 -> (N, labels); any number of threads may call it
 
 PIXELS, PROBABILITIES = "pixels", "probabilities"
 
 
-class FaceReader(nn.Module):
-    """Normalisation, network and activation of a learner in one: pixels (N, 1, H, W) -> probabilities (N, labels).
-
-    A fastai Learner keeps the batch it works on in itself and so serves one caller at a time; the network, in
-    evaluation mode and without gradients, keeps nothing.
-    """
-
-    def __init__(self, learner: Learner) -> None:
-        super().__init__()
-        self.network = learner.model.eval()
-        self.loss = learner.loss_func
-        normalize = learner.dls.valid.after_batch.normalize
-        self.mean, self.std = float(normalize.mean), float(normalize.std)
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        probabilities: Tensor = self.loss.activation(self.network((pixels.float() / 255 - self.mean) / self.std))
-        return probabilities
+def open_session(content: bytes, threads: int | None = None) -> onnxruntime.InferenceSession:
+    """Of an ONNX file, on the CPU; one call uses as many threads, by default one a core."""
+    options = onnxruntime.SessionOptions()
+    if threads:
+        options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
-def torch_engine(learner: Learner) -> Engine:
-    """The learner's network in PyTorch, on the CPU."""
-    reader = FaceReader(learner)
-
-    def read(pixels: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            probabilities: np.ndarray = reader(torch.from_numpy(pixels)).numpy()
-        return probabilities
-
-    return read
-
-
-def onnx_engine(content: bytes) -> Engine:
-    """An exported ONNX file, in onnxruntime."""
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+def onnx_engine(content: bytes, threads: int | None = None) -> Engine:
+    """An exported ONNX file, in onnxruntime; see `open_session`."""
+    session = open_session(content, threads)
 
     def read(pixels: np.ndarray) -> np.ndarray:
         [probabilities] = session.run([PROBABILITIES], {PIXELS: pixels})

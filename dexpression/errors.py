@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 
 class DeXpressionError(Exception):
     """Whoever called can fix this; the message is fit to be shown as it is."""
@@ -55,6 +57,7 @@ class RequestError(DeXpressionError):
     """A request that cannot be answered. `code` is stable; the message may be reworded."""
 
     code, status = "bad_request", 400
+    headers: ClassVar[dict[str, str]] = {}
 
 
 class MissingFile(RequestError):
@@ -95,3 +98,14 @@ class NoFace(RequestError):
 
 class NotReady(RequestError):
     code, status = "not_ready", 503
+    headers: ClassVar[dict[str, str]] = {"Retry-After": "1"}
+
+
+class Overloaded(RequestError):
+    code, status = "overloaded", 503
+    headers: ClassVar[dict[str, str]] = {"Retry-After": "1"}
+
+
+class Unauthorized(RequestError):
+    code, status = "unauthorized", 401
+    headers: ClassVar[dict[str, str]] = {"WWW-Authenticate": "Bearer"}

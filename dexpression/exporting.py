@@ -8,11 +8,12 @@ from pathlib import Path
 from fastai.learner import Learner
 
 from dexpression.architecture import count_multiply_adds
-from dexpression.artifact import Manifest, export_learner, lean_learner
+from dexpression.artifact import export_learner, lean_learner
 from dexpression.data import has_votes, images_per_label, stack_pixels
 from dexpression.engine import Engine, onnx_engine
 from dexpression.evaluation import Evaluation, predict_faces, score
 from dexpression.labels import LABEL_SETS
+from dexpression.manifest import Manifest
 from dexpression.prediction import FaceClassifier, name_probabilities
 from dexpression.quantisation import to_int8, to_onnx
 from dexpression.training import Recipe, create_learner, fit, recipe_dataloaders

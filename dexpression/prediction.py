@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from dexpression.artifact import LEARNER_FILE, Manifest, load_engine, load_exported
-from dexpression.engine import Engine, onnx_engine, torch_engine
+from dexpression.engine import Engine, onnx_engine
 from dexpression.faces import FaceDetector, crop_face
-from dexpression.picture import Box, Source, frame_face, read_picture, turn_upright
+from dexpression.manifest import LEARNER_FILE, Manifest, load_engine
+from dexpression.picture import Box, Picture, Source, frame_face, load_picture
 from dexpression.reading import Detect, FaceReading, Prediction, Reading
 
 LARGEST_CROP = 64  # pixels a side; cutting a face out of so small a picture changes answers and betters none
@@ -46,6 +46,9 @@ def load_classifier(model: str | os.PathLike[str]) -> tuple[FaceClassifier, Mani
         content, manifest = load_engine(path)
         engine = onnx_engine(content)
     else:
+        from dexpression.artifact import load_exported  # seconds of torch, which an ONNX file does not need
+        from dexpression.learner import torch_engine
+
         learner, manifest = load_exported(path)
         engine = torch_engine(learner)
     return FaceClassifier(engine, manifest.labels, manifest.image_size), manifest
@@ -65,28 +68,35 @@ class Predictor:
         classifier, manifest = load_classifier(model)
         return cls(classifier, FaceDetector.load(), manifest)
 
+    @classmethod
+    def of_engine(cls, content: bytes, manifest: Manifest, detector: FaceDetector) -> Predictor:
+        """From an ONNX file that was checked; a call uses one thread, for whoever makes many calls at once."""
+        engine = onnx_engine(content, threads=1)
+        return cls(FaceClassifier(engine, manifest.labels, manifest.image_size), detector, manifest)
+
     def card(self) -> dict[str, Any]:
         """What the model is and how well it does; see `Manifest.card`."""
         return self.manifest.card()
 
-    def predict(self, picture: Source | Image.Image, detect: Detect = "auto", whole: bool = False) -> Reading:
-        """Every face of a picture (bytes, a path or a PIL image), at most 64, largest first.
+    def predict(self, picture: Source | Image.Image | Picture, detect: Detect = "auto", whole: bool = False) -> Reading:
+        """Every face of a picture (bytes, a path, a PIL image, or one loaded already), at most 64, largest first.
 
         With "auto" a picture of at most 64x64 pixels is one face, as with "never" any picture is: its middle square.
         With `whole`, a picture without a face has a prediction all the same. Raises RequestError for what is no
         picture.
         """
-        image = turn_upright(picture) if isinstance(picture, Image.Image) else read_picture(picture)
-        if detect == "never" or (detect == "auto" and max(image.size) <= LARGEST_CROP):
-            return Reading(*image.size, [FaceReading(_middle_square(image), None, self._read_whole(image))])
-        faces = self._read_faces(image)
-        return Reading(*image.size, faces, self._read_whole(image) if whole and not faces else None)
+        loaded = _load(picture)
+        image, size = loaded.image, (loaded.width, loaded.height)
+        if detect == "never" or (detect == "auto" and max(size) <= LARGEST_CROP):
+            return Reading(*size, [FaceReading(loaded.own(_middle_square(image)), None, self._read_whole(image))])
+        faces = self._read_faces(loaded)
+        return Reading(*size, faces, self._read_whole(image) if whole and not faces else None)
 
-    def _read_faces(self, image: Image.Image) -> list[FaceReading]:
-        found, size = self._detector.find_faces(image), self.classifier.image_size
-        predictions = self.classifier.predict([crop_face(image, face.box, size) for face in found])
+    def _read_faces(self, picture: Picture) -> list[FaceReading]:
+        found, size = self._detector.find_faces(picture.image), self.classifier.image_size
+        predictions = self.classifier.predict([crop_face(picture.image, face.box, size) for face in found])
         return [
-            FaceReading(face.box, face.confidence, prediction)
+            FaceReading(picture.own(face.box), face.confidence, prediction)
             for face, prediction in zip(found, predictions, strict=True)
         ]
 
@@ -98,6 +108,12 @@ class Predictor:
 def name_probabilities(labels: Sequence[str], probabilities: np.ndarray) -> list[Prediction]:
     """(N, labels) -> one prediction a row."""
     return [Prediction(dict(zip(labels, row, strict=True))) for row in probabilities.tolist()]
+
+
+def _load(picture: Source | Image.Image | Picture) -> Picture:
+    if isinstance(picture, Picture):
+        return picture
+    return Picture.of(picture) if isinstance(picture, Image.Image) else load_picture(picture)
 
 
 def _middle_square(image: Image.Image) -> Box:

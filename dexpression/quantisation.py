@@ -14,7 +14,8 @@ import torch
 from fastai.learner import Learner
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from dexpression.engine import PIXELS, PROBABILITIES, FaceReader
+from dexpression.engine import PIXELS, PROBABILITIES
+from dexpression.learner import FaceReader
 
 CALIBRATION_BATCH = 64
 

@@ -11,6 +11,7 @@ from dexpression.picture import Box
 
 Detect = Literal["auto", "always", "never"]  # auto: find faces, but take a picture of 64x64 or less as one
 
+MIN_FACE_CONFIDENCE = 0.7  # OpenCV's default of 0.9 loses tilted and dim faces
 UNKNOWN = "UNKNOWN"  # in place of an emotion whose confidence is below what the caller asked for
 
 

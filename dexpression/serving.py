@@ -1,80 +1,224 @@
-"""Predictor -> app -> port, on a WSGI server that runs on Linux, macOS and Windows."""
+"""The process that keeps the server running: it checks the model, starts the workers, and replaces what dies."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import multiprocessing
+import os
 import signal
 import socket
 import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
 from types import FrameType
 
-import waitress
-from flask import Flask
-from waitress.channel import HTTPChannel
-from waitress.task import ErrorTask
-
-from dexpression.errors import SettingError
-from dexpression.prediction import Predictor
+from dexpression.errors import DeXpressionError, SettingError
+from dexpression.manifest import ENGINE_FILE, Model, manifest_path
+from dexpression.processes import answer, check
 from dexpression.settings import Settings
-from dexpression.web import create_app
-from dexpression.web.problems import CONTENT_TYPE, REQUEST_ID, http_problem, new_request_id
+
+PROCESSES = multiprocessing.get_context("spawn")  # the same on every system; a fork would copy locks that are held
+START_SECONDS = 60  # that workers have to get ready
+TICK = 1.0  # seconds between two looks at model/
+GIVE_UP = 5  # workers that die one after the other without having got ready
 
 logger = logging.getLogger(__name__)
 
 
 def serve(settings: Settings) -> None:
     """Answer until SIGINT or SIGTERM; raises DeXpressionError when the start cannot work."""
-    app = create_app(Predictor.load(settings.model_path), settings)
-    server = listen(app, settings)
     for number in (signal.SIGTERM, signal.SIGINT):  # SIGINT too: a shell has background jobs ignore it
         signal.signal(number, _stop)
-    logger.info("DeXpression answers on http://%s:%d (Ctrl-C stops it)", settings.host, settings.port)
-    server.run()  # returns on SystemExit and KeyboardInterrupt; requests in hand have five seconds
+    with _bound_socket(settings.host, settings.port) as listener, _shared_metrics():
+        supervisor = Supervisor(settings, listener)
+        try:
+            supervisor.start()
+            logger.info("DeXpression answers on http://%s:%d (Ctrl-C stops it)", settings.host, settings.port)
+            supervisor.watch()
+        except (SystemExit, KeyboardInterrupt):
+            pass
+        finally:
+            supervisor.stop()
     logger.info("Stopped.")
 
 
-class ProblemTask(ErrorTask):
-    """What waitress itself refuses (no HTTP, too large) leaves in our one shape too."""
+class Worker:
+    """A process that answers, and the pipe to it."""
 
-    def execute(self) -> None:
-        error = self.request.error
-        request_id = new_request_id()
-        body = http_problem(error.code, error.reason, error.body, request_id)
-        self.status = f"{error.code} {error.reason}"
-        self.response_headers += [
-            ("Content-Type", CONTENT_TYPE),
-            (REQUEST_ID, request_id),
-            ("Access-Control-Allow-Origin", "*"),
-        ]
-        self.set_close_on_finish()
-        self.content_length = len(body)
-        self.write(body)
+    def __init__(self, listener: socket.socket, settings: Settings) -> None:
+        self.orders, theirs = PROCESSES.Pipe()
+        self.process: BaseProcess = PROCESSES.Process(target=answer, args=(listener, theirs, settings), daemon=True)
+        self.process.start()
+        theirs.close()  # so that the worker's end alone keeps the pipe open, and its death is seen
+        self.is_ready = False
+
+    def give(self, model: Model) -> None:
+        """Have it answer with this model; one that has just died is replaced soon enough."""
+        with contextlib.suppress(OSError):
+            self.orders.send(model)
+
+    def listen(self) -> None:
+        """Note that it is ready, if it says so."""
+        with contextlib.suppress(EOFError, OSError):
+            while self.orders.poll():
+                self.orders.recv()
+                self.is_ready = True
 
 
-class ProblemChannel(HTTPChannel):
-    error_task_class = ProblemTask
+class Supervisor:
+    """Keeps as many workers as the settings say, all with the last model that was found good."""
+
+    def __init__(self, settings: Settings, listener: socket.socket) -> None:
+        self._settings = settings
+        self._listener = listener
+        self._workers: list[Worker] = []
+        self._failures = 0
+        self._watched = ModelFiles(settings.model_path)
+
+    def start(self) -> None:
+        """Workers import what they need while the model is checked; raises what `verify_export` does."""
+        with verification(self._settings.model_path) as checked:
+            self._workers = [Worker(self._listener, self._settings) for _ in range(self._settings.workers)]
+            self._model = checked.result()
+        self._listener.listen(1024)
+        for worker in self._workers:
+            worker.give(self._model)
+        deadline = time.monotonic() + START_SECONDS
+        while not all(worker.is_ready for worker in self._workers):
+            if time.monotonic() > deadline:
+                raise SettingError(f"Workers did not get ready in {START_SECONDS} seconds. Set fewer of them.")
+            self._wait()
+
+    def watch(self) -> None:
+        """For ever: replace workers that died, take up a model that has changed."""
+        while True:
+            self._wait()
+            if self._watched.have_changed():
+                self._reload()
+
+    def stop(self) -> None:
+        """Have every worker finish what it has; none outlives the time that it has for it."""
+        self._listener.close()
+        for worker in self._workers:
+            worker.orders.close()
+        deadline = time.monotonic() + self._settings.stop_seconds + 2
+        for worker in self._workers:
+            worker.process.join(max(0.0, deadline - time.monotonic()))
+            if worker.process.is_alive():
+                logger.warning("Worker %d did not stop in time.", worker.process.pid)
+                worker.process.kill()
+
+    def _wait(self) -> None:
+        """A moment, or until a worker says something or dies."""
+        by_signal: dict[Connection | int, Worker] = {}
+        for worker in self._workers:
+            by_signal |= {worker.orders: worker, worker.process.sentinel: worker}
+        wait(list(by_signal), TICK)
+        for index, worker in enumerate(self._workers):
+            worker.listen()
+            if not worker.process.is_alive():
+                self._workers[index] = self._replace(worker)
+
+    def _replace(self, dead: Worker) -> Worker:
+        logger.warning("Worker %d died (%s); another takes its place.", dead.process.pid, dead.process.exitcode)
+        self._failures = 0 if dead.is_ready else self._failures + 1
+        if self._failures >= GIVE_UP:
+            raise SettingError("Workers die before they are ready. The lines above say why.")
+        dead.orders.close()
+        _forget(dead.process.pid)
+        worker = Worker(self._listener, self._settings)
+        worker.give(self._model)
+        return worker
+
+    def _reload(self) -> None:
+        try:
+            with verification(self._settings.model_path, nice=10) as checked:
+                while not checked.done():
+                    self._wait()
+                model = checked.result()
+        except DeXpressionError as error:
+            logger.error("The new model is not used; the one before answers on. %s", error)
+            return
+        if model[1].sha256 == self._model[1].sha256:
+            return
+        self._model = model
+        for worker in self._workers:
+            worker.give(model)
+        logger.info("Answers come from the model %s now.", model[1].sha256[:12])
 
 
-def listen(app: Flask, settings: Settings) -> waitress.server.TcpWSGIServer:
-    """A server that has the port and waits for `run`; SettingError when the port cannot be had."""
-    server = waitress.create_server(
-        app,
-        sockets=[_bound_socket(settings.host, settings.port)],
-        threads=settings.threads,
-        ident="dexpression",
-        # What is somewhat too large is read to its end, so that a client that still sends gets the answer and no reset.
-        max_request_body_size=2 * settings.max_upload_bytes,
-        inbuf_overflow=sys.maxsize,  # above it waitress would write the upload to disk
-    )
-    server.channel_class = ProblemChannel
-    return server
+class ModelFiles:
+    """The files of an export: whether they were written again since they were last asked about."""
+
+    def __init__(self, learner_path: Path) -> None:
+        self._paths = (learner_path, manifest_path(learner_path), learner_path.with_name(ENGINE_FILE))
+        self._checked = self._seen = self._stamps()
+        self._asked = False
+        if hasattr(signal, "SIGHUP"):
+            signal.signal(signal.SIGHUP, self._ask)
+
+    def have_changed(self) -> bool:
+        """True once they differ from before and have stood still since the last look, or when SIGHUP asked."""
+        stamps, before = self._stamps(), self._seen
+        self._seen = stamps
+        if self._asked or (stamps == before and stamps != self._checked):
+            self._asked, self._checked = False, stamps
+            return True
+        return False
+
+    def _ask(self, _signal: int, _frame: FrameType | None) -> None:
+        self._asked = True
+
+    def _stamps(self) -> list[tuple[int, int] | None]:
+        stamps: list[tuple[int, int] | None] = []
+        for path in self._paths:
+            try:
+                facts = path.stat()
+                stamps.append((facts.st_mtime_ns, facts.st_size))
+            except OSError:
+                stamps.append(None)
+        return stamps
+
+
+@contextlib.contextmanager
+def verification(learner_path: Path, nice: int = 0) -> Iterator[Future[Model]]:
+    """`verify_export` in a process of its own: torch's memory goes with it."""
+    with ProcessPoolExecutor(1, PROCESSES) as executor:
+        yield executor.submit(check, learner_path, nice)
+
+
+@contextlib.contextmanager
+def _shared_metrics() -> Iterator[None]:
+    """A folder for the files through which prometheus_client adds workers up; in memory, where the system has that."""
+    memory = "/dev/shm"  # noqa: S108  # the folder in it has a name that nobody can guess
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        yield
+
+
+def _forget(pid: int | None) -> None:
+    from prometheus_client.multiprocess import mark_process_dead
+
+    mark_process_dead(pid)  # type: ignore[no-untyped-call]
 
 
 def _bound_socket(host: str, port: int) -> socket.socket:
-    """One socket of the host's first address: waitress by itself would not notice on Windows that a port is taken."""
+    """Bound, and listening as soon as there is somebody to answer."""
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        return socket.create_server(address[:2], family=family)
+        probe = socket.create_server(address[:2], family=family)  # which tells of a port that is taken
+        probe.close()
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        if sys.platform != "win32":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address[:2])
+        return listener
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise SettingError(

@@ -20,7 +20,7 @@ from fastcore.foundation import noop
 from torch import Tensor
 
 from dexpression.architecture import DeXpression
-from dexpression.artifact import Manifest, load_exported, manifest_path
+from dexpression.artifact import load_exported
 from dexpression.augmentation import augmentations
 from dexpression.calibration import fit_temperature
 from dexpression.callbacks import Bfloat16, Checkpoint, GrowFaces, SeedEpochs, WeightAverage, is_faster_in_bfloat16
@@ -28,6 +28,7 @@ from dexpression.data import face_dataloaders, fingerprint, has_votes, images_pe
 from dexpression.errors import RecipeError
 from dexpression.labels import LabelSet
 from dexpression.loss import EmotionLoss, label_logits
+from dexpression.manifest import Manifest, manifest_path
 
 Network = Literal["compact", "paper"]
 Precision = Literal["auto", "bfloat16", "float32"]

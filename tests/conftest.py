@@ -19,6 +19,7 @@ from dexpression.artifact import export_learner
 from dexpression.data import inference_dataloaders
 from dexpression.labels import FER2013_ORDER, SEVEN
 from dexpression.loss import EmotionLoss
+from dexpression.quantisation import to_onnx
 
 default_device(use=False)  # a GPU would train and predict a little differently every time
 torch.set_num_threads(1)  # tests make small batches; several threads would only wait for each other
@@ -110,7 +111,8 @@ def exported_learner(tmp_path_factory: pytest.TempPathFactory) -> Path:
         linear.bias.copy_((linear.bias - logits.mean(0)) / logits.std(0))
         linear.weight.div_(logits.std(0)[:, None])
     folder = tmp_path_factory.mktemp("model")
-    export_learner(Learner(inference_dataloaders(SEVEN, 48), network, loss_func=EmotionLoss()), folder, 48, {})
+    learner = Learner(inference_dataloaders(SEVEN, 48), network, loss_func=EmotionLoss())
+    export_learner(learner, folder, 48, {}, to_onnx(learner, 48).SerializeToString())
     return folder / "dexpression.pkl"
 
 

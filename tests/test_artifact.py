@@ -21,7 +21,7 @@ from conftest import draw_face, encode
 from fastai.learner import Learner, load_learner
 
 from dexpression.architecture import DeXpression
-from dexpression.artifact import Manifest, export_learner, load_exported
+from dexpression.artifact import export_learner, load_exported
 from dexpression.data import inference_dataloaders
 from dexpression.errors import (
     BrokenLearner,
@@ -33,6 +33,7 @@ from dexpression.errors import (
 )
 from dexpression.labels import FIVE, SEVEN
 from dexpression.loss import EmotionLoss
+from dexpression.manifest import Manifest
 
 
 @pytest.fixture

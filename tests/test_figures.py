@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from dexpression.architecture import DeXpression
-from dexpression.artifact import Manifest, manifest_path
 from dexpression.figures import IMAGES, draw_accuracy, draw_confusion, draw_curves, draw_reliability
+from dexpression.manifest import Manifest, manifest_path
 from dexpression.network_figures import draw_feature_maps, draw_networks, layer_rows
 from dexpression.settings import Settings
 

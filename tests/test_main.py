@@ -15,6 +15,7 @@ from dexpression.__main__ import main
 from dexpression.labels import FIVE, SEVEN
 from dexpression.settings import Settings
 from dexpression.web import create_app
+from dexpression.web.service import Service
 
 
 def predict(model: Path, *arguments: Path | str) -> None:
@@ -41,7 +42,7 @@ def test_predict_gives_the_same_answer_as_http_and_python(exported_learner, port
     predictor = Predictor.load(exported_learner)
     predict(exported_learner, tmp_path / "photo.png", "--json")
     printed = json.loads(capsys.readouterr().out)
-    client = create_app(predictor, Settings()).test_client()
+    client = create_app(Service(predictor), Settings()).test_client()
     answered = client.post("/v1/predict", data=encode(portrait), content_type="image/png").get_json()
     read = predictor.predict(tmp_path / "photo.png").to_dict()
     assert {name: printed[name] for name in read} == {name: answered[name] for name in read} == read

@@ -14,17 +14,17 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
-from test_web import FACE, StubPredictor
+from test_web import FACE, LIMITS, StubPredictor
 from werkzeug.test import TestResponse
 
-from dexpression.settings import Settings
 from dexpression.web import create_app
 from dexpression.web.openapi import IMAGE_TYPES, openapi_document
 from dexpression.web.parameters import Parameters, RootParameters
+from dexpression.web.service import Service
 
 
 def app(predictor: StubPredictor) -> Flask:
-    return create_app(predictor, Settings(max_upload_bytes=1_000_000, max_pixels=1_000_000))
+    return create_app(Service(predictor), LIMITS)
 
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]

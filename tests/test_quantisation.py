@@ -10,8 +10,9 @@ import pytest
 from conftest import draw_face
 
 from dexpression.artifact import load_exported
-from dexpression.engine import Engine, onnx_engine, torch_engine
+from dexpression.engine import Engine, onnx_engine
 from dexpression.labels import SEVEN
+from dexpression.learner import torch_engine
 from dexpression.quantisation import to_int8, to_onnx
 
 FACES = np.stack([np.asarray(draw_face(label, seed)) for label in SEVEN for seed in range(20)])[:, None]

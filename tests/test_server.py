@@ -20,9 +20,10 @@ from running import ask, free_port, start, wait_until_ready
 
 from dexpression.labels import FIVE, SEVEN
 from dexpression.prediction import Predictor
-from dexpression.serving import listen
 from dexpression.settings import Settings
 from dexpression.web import create_app
+from dexpression.web.service import Service
+from dexpression.worker import HttpServer
 
 MAX_UPLOAD = 2_000_000
 
@@ -83,13 +84,19 @@ def test_an_upload_somewhat_too_large_is_read_and_refused(url):
 
 def test_an_upload_never_touches_the_disk_of_the_http_server(exported_learner, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", "/nowhere")  # whoever makes a temporary file now fails
-    settings = Settings(port=free_port(), max_upload_bytes=MAX_UPLOAD)
-    server = listen(create_app(Predictor.load(exported_learner), settings), settings)
-    threading.Thread(target=server.run, daemon=True).start()
-    large = encode(Image.effect_noise((1200, 1200), 100), "BMP")
-    assert len(large) > 1_000_000  # waitress by itself puts more than 512 kB on disk
-    assert ask(f"http://127.0.0.1:{settings.port}", large)[0] == 200
-    assert ask(f"http://127.0.0.1:{settings.port}", bytes(MAX_UPLOAD + 1))[0] == 413
+    settings = Settings(max_upload_bytes=MAX_UPLOAD)
+    service = Service(Predictor.load(exported_learner))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = HttpServer(create_app(service, settings), listener, settings)
+        thread = threading.Thread(target=server.run, args=(service,))
+        thread.start()
+        large = encode(Image.effect_noise((1200, 1200), 100), "BMP")
+        assert len(large) > 1_000_000  # waitress by itself puts more than 512 kB on disk
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        assert ask(url, large)[0] == 200
+        assert ask(url, bytes(MAX_UPLOAD + 1))[0] == 413
+        server.stop()
+        thread.join()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

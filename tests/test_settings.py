@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from running import ROOT
 
 from dexpression.errors import SettingError
-from dexpression.settings import Settings
+from dexpression.settings import Settings, describe_settings, shown_default, variable
 
 
 def test_without_variables_the_server_answers_this_machine_on_the_port_of_the_contract():
@@ -25,9 +27,27 @@ def test_every_knob_is_read_from_its_variable():
             "DEXPRESSION_MAX_UPLOAD_BYTES": "1000",
             "DEXPRESSION_MAX_PIXELS": "2000",
             "DEXPRESSION_THREADS": "8",
+            "DEXPRESSION_PATIENCE_SECONDS": "2.5",
+            "DEXPRESSION_LOG": "json",
         }
     )
-    assert settings == Settings("0.0.0.0", 80, Path("other/dexpression.pkl"), 1000, 2000, 8)
+    assert settings == Settings(
+        host="0.0.0.0",
+        port=80,
+        model_path=Path("other/dexpression.pkl"),
+        max_upload_bytes=1000,
+        max_pixels=2000,
+        threads=8,
+        patience_seconds=2.5,
+        log="json",
+    )
+
+
+def test_every_knob_is_in_the_help_and_in_the_readme_with_its_default():
+    readme = (ROOT / "README.md").read_text()
+    for knob in fields(Settings):
+        assert f"{variable(knob)} " in describe_settings()
+        assert f"| `{variable(knob)}` | `{shown_default(knob)}` | {knob.metadata['meaning']}" in readme
 
 
 @pytest.mark.parametrize(
@@ -38,6 +58,8 @@ def test_every_knob_is_read_from_its_variable():
         ("DEXPRESSION_THREADS", "0", "DEXPRESSION_THREADS is 0. It takes 1 to 256"),
         ("DEXPRESSION_MAX_PIXELS", "-1", "DEXPRESSION_MAX_PIXELS is -1. It takes 1 or more"),
         ("DEXPRESSION_HOST", " ", "DEXPRESSION_HOST is empty"),
+        ("DEXPRESSION_PATIENCE_SECONDS", "nan", "DEXPRESSION_PATIENCE_SECONDS is nan. It takes 0.1 to 3600"),
+        ("DEXPRESSION_LABELS", "nine", "DEXPRESSION_LABELS is 'nine'. It takes five or seven"),
         ("DEXPRESSION_PROT", "1", "no setting DEXPRESSION_PROT. Known: DEXPRESSION_HOST"),
     ],
 )

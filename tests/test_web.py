@@ -14,10 +14,11 @@ from PIL import Image
 from werkzeug.test import TestResponse
 
 from dexpression.labels import FIVE
-from dexpression.picture import Box
+from dexpression.picture import Box, Picture
 from dexpression.reading import FaceReading, Prediction, Reading
 from dexpression.settings import Settings
 from dexpression.web import create_app
+from dexpression.web.service import Service
 
 ANSWER = {"ANGRY": 0.1, "DISGUST": 0.0, "FEAR": 0.1, "HAPPY": 0.3, "NEUTRAL": 0.1, "SAD": 0.4, "SURPRISE": 0.0}
 RESULT = {"split": "valid", "n": 9, "accuracy": 0.7, "balanced_accuracy": 0.6, "ece": 0.1, "recall": {"SAD": None}}
@@ -31,6 +32,7 @@ CARD = {
     **{name: {} for name in ("versions", "network", "data", "calibration")},
 }
 FACE = encode(draw_face("HAPPY", 0))
+LIMITS = Settings(max_upload_bytes=1_000_000, max_pixels=1_000_000)
 PROBLEM_MEMBERS = {"type", "title", "status", "detail", "code", "error", "request_id"}
 
 
@@ -41,16 +43,17 @@ class StubPredictor:
     has_face = True
 
     def __init__(self) -> None:
-        self.seen: list[Image.Image] = []
+        self.seen: list[Picture] = []
 
-    def predict(self, picture: Image.Image, detect: str = "auto", whole: bool = False) -> Reading:
+    def predict(self, picture: Picture, detect: str = "auto", whole: bool = False) -> Reading:
         if self.failure:
             raise self.failure
         self.seen.append(picture)
+        size = picture.width, picture.height
         if not self.has_face and detect != "never":
-            return Reading(*picture.size, [], Prediction(ANSWER) if whole else None)
+            return Reading(*size, [], Prediction(ANSWER) if whole else None)
         sure = None if detect == "never" else 0.9
-        return Reading(*picture.size, [FaceReading(Box(1, 2, 30, 40), sure, Prediction(ANSWER))])
+        return Reading(*size, [FaceReading(Box(1, 2, 30, 40), sure, Prediction(ANSWER))])
 
     def card(self) -> dict[str, object]:
         return CARD
@@ -63,7 +66,7 @@ def predictor() -> StubPredictor:
 
 @pytest.fixture
 def client(predictor: StubPredictor) -> FlaskClient:
-    return create_app(predictor, Settings(max_upload_bytes=1_000_000, max_pixels=1_000_000)).test_client()
+    return create_app(Service(predictor), LIMITS).test_client()
 
 
 def upload(
@@ -92,7 +95,7 @@ def test_a_picture_is_answered_with_exactly_these_bytes(client, file_format):
 
 def test_the_picture_reaches_the_predictor_upright(client, predictor):
     upload(client, encode_turned(Image.new("L", (40, 60)), 6))
-    assert predictor.seen[0].size == (40, 60)
+    assert predictor.seen[0].image.size == (40, 60)
 
 
 BROKEN = {"content_type": "multipart/form-data; boundary=x"}
@@ -171,7 +174,7 @@ def test_a_bad_parameter_is_named_with_its_value_and_what_is_allowed(client, pat
 
 def test_labels_that_the_model_lacks_are_a_bad_parameter(predictor, monkeypatch):
     monkeypatch.setitem(CARD, "labels", list(FIVE))
-    client = create_app(predictor, Settings()).test_client()
+    client = create_app(Service(predictor), Settings()).test_client()
     response = upload(client, FACE, address="/?labels=seven")
     assert_refused(response, 400, "bad_parameter")
     assert "labels is 'seven'. This model knows ANGRY, DISGUST" in response.get_json(force=True)["detail"]

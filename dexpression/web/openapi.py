@@ -14,9 +14,11 @@ from dexpression.errors import (
     MissingFile,
     NoFace,
     NotReady,
+    Overloaded,
     RequestError,
     TooManyPictures,
     TooManyPixels,
+    Unauthorized,
     UnreadableImage,
     UnsupportedMediaType,
 )
@@ -35,7 +37,7 @@ from dexpression.web.problems import CONTENT_TYPE
 
 PICTURE_ERRORS = (
     MissingFile, EmptyFile, BadBase64, BadParameter, RequestError, TooManyPictures, UnsupportedMediaType,
-    UnreadableImage, TooManyPixels, NoFace,
+    UnreadableImage, TooManyPixels, NoFace, Unauthorized, Overloaded,
 )  # fmt: skip
 JSON = "application/json"
 BINARY = {"type": "string", "format": "binary"}
@@ -79,11 +81,12 @@ def openapi_document() -> dict[str, Any]:
                     ["ReadingAnswer", "ReadingAnswers"],
                 )
             },
-            "/v1/model": {"get": _get("What answers: its labels, data and results", "ModelAnswer")},
+            "/v1/model": {"get": _get("What answers: its labels, data and results", "ModelAnswer", Unauthorized)},
             "/health/live": {"get": _get("Whether the process answers", "HealthAnswer")},
             "/health/ready": {"get": _get("Whether a real prediction works", "HealthAnswer", NotReady)},
         },
-        "components": {"schemas": _schemas()},
+        "components": {"schemas": _schemas(), "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
+        "security": [{}, {"token": []}],  # a server that was given a token asks for it, others do not
     }
 
 

@@ -12,6 +12,7 @@ from flask import Flask, Response, current_app, g, request
 from werkzeug.exceptions import HTTPException, InternalServerError
 
 from dexpression.errors import RequestError
+from dexpression.web.metrics import REJECTS
 
 CONTENT_TYPE = "application/problem+json"
 REQUEST_ID = "X-Request-ID"
@@ -46,8 +47,9 @@ def problem_of(error: Exception) -> dict[str, Any]:
     status, code, said = 500, "internal_server_error", HELP[500]
     if isinstance(error, RequestError):
         status, code, said = error.status, error.code, str(error)
-    if status >= 500:
+    if status == 500:
         log_failure(error)
+    REJECTS.labels(code).inc()
     return problem_members(status, code, said, g.request_id)
 
 
@@ -58,6 +60,7 @@ def log_failure(error: BaseException) -> None:
 def http_problem(status: int, name: str, said: str, request_id: str) -> bytes:
     """A whole body, of an error that a library has given a status, a name and a text."""
     code = CODES.get(status) or name.lower().replace(" ", "_")
+    REJECTS.labels(code).inc()
     return json.dumps(problem_members(status, code, HELP.get(status, said), request_id)).encode()
 
 
@@ -80,7 +83,7 @@ def register_problems(app: Flask) -> None:
 
     @app.errorhandler(RequestError)
     def refused(error: RequestError) -> Response:
-        return Response(json.dumps(problem_of(error)), error.status, content_type=CONTENT_TYPE)
+        return Response(json.dumps(problem_of(error)), error.status, error.headers, content_type=CONTENT_TYPE)
 
     @app.errorhandler(HTTPException)
     def http_failure(error: HTTPException) -> Response:  # 404, 405, 413, and 500 for the unforeseen

@@ -1,0 +1,251 @@
+"""Left to run: workers that die, models that change, a stop, each while callers ask."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+import torch
+from conftest import MULTIPART, draw_face, encode, multipart
+from fastai.learner import Learner
+from running import ask, free_port, start, wait_until_ready
+
+from dexpression.architecture import DeXpression
+from dexpression.artifact import export_learner
+from dexpression.data import inference_dataloaders
+from dexpression.labels import SEVEN
+from dexpression.loss import EmotionLoss
+from dexpression.manifest import Manifest
+from dexpression.quantisation import to_onnx
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals between processes")
+
+MODEL_HEADER = "X-Model-SHA256"
+
+
+class Server:
+    """Two workers, a log that can be read while they run, and callers."""
+
+    def __init__(self, model: Path, **settings: str) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.process = start(self.port, model, DEXPRESSION_WORKERS="2", DEXPRESSION_LOG="json", **settings)
+        self.answers: Counter[tuple[int, str]] = Counter()  # by status and model
+        self.failures: list[str] = []
+        self.lines: list[str] = []
+        self._log_reader = threading.Thread(target=self._keep_log)
+        self._log_reader.start()
+        wait_until_ready(self.url, self.process)
+
+    def _keep_log(self) -> None:
+        with self.process.stderr as lines:
+            self.lines.extend(lines)
+
+    @property
+    def log(self) -> str:
+        return "".join(line for line in self.lines if '"route"' not in line)
+
+    def workers(self) -> list[int]:
+        """The processes that answer, which are all that import the app."""
+        children = f"PPid:\t{self.process.pid}\n"
+        return [
+            int(entry.name)
+            for entry in Path("/proc").iterdir()
+            if entry.name.isdigit() and children in _read(entry / "status") and "spawn_main" in _read(entry / "cmdline")
+        ]
+
+    @contextmanager
+    def callers(self, count: int = 8) -> Iterator[None]:
+        """That many ask one after the other, on connections that they keep."""
+        done = threading.Event()
+        threads = [threading.Thread(target=self._call, args=(done,)) for _ in range(count)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            for thread in threads:
+                thread.join()
+
+    def _call(self, done: threading.Event) -> None:
+        body = multipart(encode(draw_face("HAPPY", 0)))
+        with closing(HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
+            connection.auto_open = False
+            while not done.is_set():
+                try:
+                    if connection.sock is None:
+                        connection.connect()
+                except OSError:  # nobody listens (any more): no request was lost
+                    time.sleep(0.05)
+                    continue
+                try:
+                    connection.request("POST", "/", body, {"Content-Type": MULTIPART})
+                    with connection.getresponse() as response:
+                        response.read()
+                    self.answers[response.status, response.headers.get(MODEL_HEADER, "")] += 1
+                except (OSError, HTTPException) as error:
+                    self.failures.append(repr(error))
+                    connection.close()
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(30)
+        self._log_reader.join()
+
+    def card(self) -> tuple[str, str]:
+        """The model, as the header and as the body of GET /v1/model name it."""
+        with urlopen(f"{self.url}/v1/model") as response:
+            return response.headers[MODEL_HEADER], json.load(response)["sha256"]
+
+    def wait(self, condition: Callable[[], object], seconds: float = 60) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, self.log
+            time.sleep(0.05)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def sha256(model: Path) -> str:
+    return Manifest.read(model.with_suffix(".json")).sha256
+
+
+@pytest.fixture
+def model(exported_learner: Path, tmp_path: Path) -> Path:
+    """A copy, to be changed."""
+    return Path(shutil.copytree(exported_learner.parent, tmp_path / "model")) / exported_learner.name
+
+
+@pytest.fixture(scope="module")
+def other_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(1)
+    learner = Learner(inference_dataloaders(SEVEN, 48), DeXpression.compact(7).eval(), loss_func=EmotionLoss())
+    folder = tmp_path_factory.mktemp("other")
+    export_learner(learner, folder, 48, {}, to_onnx(learner, 48).SerializeToString())
+    return folder / "dexpression.pkl"
+
+
+@pytest.fixture
+def server(model: Path) -> Iterator[Server]:
+    server = Server(model)
+    yield server
+    server.stop()
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the workers in /proc")
+def test_a_worker_that_dies_is_replaced_and_the_others_answer_meanwhile(server):
+    before = server.workers()
+    assert len(before) == 2
+    with server.callers():
+        server.wait(lambda: server.answers.total() > 50)
+        os.kill(before[0], signal.SIGKILL)
+        answered = server.answers.total()
+        server.wait(lambda: server.answers.total() > answered + 50)
+        server.wait(lambda: len(set(server.workers()) - set(before)) == 1)
+    assert {status for status, _ in server.answers} == {200}
+    assert len(server.failures) <= 8  # what the dead one had in hand
+    assert f"Worker {before[0]} died (-9)" in server.log
+
+
+def test_a_new_model_is_taken_up_without_losing_a_request(server, model, other_model):
+    old, new = sha256(model), sha256(other_model)
+    with server.callers():
+        server.wait(lambda: server.answers[200, old] > 20)
+        for name in ("dexpression.pkl", "dexpression.onnx", "dexpression.json"):
+            shutil.copy(other_model.with_name(name), model.with_name(name))
+        server.wait(lambda: server.answers[200, new] > 20)
+        time.sleep(1)
+        late = server.answers[200, old]
+        time.sleep(1)
+    assert server.answers[200, old] == late  # no worker was forgotten
+    assert server.answers.keys() == {(200, old), (200, new)}
+    assert server.failures == []
+    assert server.card() == (new, new)
+
+
+def test_a_bad_model_is_not_taken_up(server, model):
+    old = sha256(model)
+    for name, content, reason in (
+        ("dexpression.onnx", b"x", "dexpression.onnx is not the file that dexpression.json describes"),
+        ("dexpression.pkl", b"x", "dexpression.pkl is not the file that dexpression.json describes"),
+        ("dexpression.json", b"{}", "dexpression.json is no manifest of ours"),
+    ):
+        model.with_name(name).write_bytes(content)
+        os.kill(server.process.pid, signal.SIGHUP)
+        server.wait(
+            lambda reason=reason: f"The new model is not used; the one before answers on. {reason}" in server.log
+        )
+    assert [server.card() for _ in range(4)] == [(old, old)] * 4
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the workers in /proc")
+def test_a_worker_that_is_replaced_after_the_model_went_bad_has_the_good_one(server, model):
+    before = server.workers()
+    model.with_suffix(".onnx").write_bytes(b"x")
+    for worker in before:
+        os.kill(worker, signal.SIGKILL)
+    server.wait(lambda: len(set(server.workers()) - set(before)) == 2)
+    assert ask(server.url, encode(draw_face("HAPPY", 0)))[0] == 200
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_loses_no_request(server, number):
+    with server.callers(16):
+        server.wait(lambda: server.answers.total() > 50)
+        os.kill(server.process.pid, number)
+        assert server.process.wait(30) == 0
+    assert {status for status, _ in server.answers} == {200}
+    assert server.failures == []
+    assert "Traceback" not in server.log
+    assert server.log.count("Stopped.") == 1
+
+
+def test_a_request_in_hand_is_finished_when_the_server_stops(server):
+    body = multipart(encode(draw_face("HAPPY", 0)))
+    with closing(HTTPConnection("127.0.0.1", server.port, timeout=30)) as connection:
+        connection.putrequest("POST", "/")
+        connection.putheader("Content-Type", MULTIPART)
+        connection.putheader("Content-Length", str(len(body)))
+        connection.endheaders(body[:100])
+        time.sleep(0.2)
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        with pytest.raises(ConnectionRefusedError), closing(HTTPConnection("127.0.0.1", server.port)) as late:
+            late.connect()
+        connection.send(body[100:])
+        with connection.getresponse() as response:
+            response.read()
+            assert (response.status, response.headers["Connection"]) == (200, "close")
+    assert server.process.wait(30) == 0
+
+
+def test_metrics_are_those_of_all_workers(server):
+    with server.callers(16):
+        server.wait(lambda: server.answers.total() > 200)
+    text = ask(f"{server.url}/metrics")[1].decode()
+    assert f'dexpression_requests_total{{method="POST",route="/",status="200"}} {server.answers.total()}.0' in text
+    assert f'dexpression_model_workers{{sha256="{next(iter(server.answers))[1]}"}} 2.0' in text
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the workers in /proc")
+def test_no_worker_has_loaded_torch(server):
+    maps = [_read(Path(f"/proc/{worker}/maps")) for worker in server.workers()]
+    assert all("onnxruntime" in text and "libtorch" not in text for text in maps)
