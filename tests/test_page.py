@@ -36,17 +36,17 @@ def browser(portrait: Image.Image, tmp_path_factory: pytest.TempPathFactory) -> 
 class Server:
     """One that can be stopped, and started again on the same port."""
 
-    def __init__(self, model: Path) -> None:
-        self.model, self.port = model, free_port()
+    def __init__(self, model: Path, **settings: str) -> None:
+        self.model, self.port, self.settings = model, free_port(), settings
         self.url = f"http://localhost:{self.port}"
         self.start()
 
     def start(self) -> None:
-        self.process: subprocess.Popen[str] = start(self.port, self.model)
+        self.process: subprocess.Popen[str] = start(self.port, self.model, **self.settings)
         wait_until_ready(self.url, self.process)
 
     def stop(self) -> None:
-        self.process.kill()
+        self.process.terminate()
         self.process.communicate()
 
 
@@ -184,3 +184,17 @@ def test_the_interface_can_be_read_without_any_other_machine(browser, server):
     wait(browser, lambda: "/v1/predict" in read(browser, "body"))
     loaded = browser.execute_script("return performance.getEntriesByType('resource').map((entry) => entry.name)")
     assert {name.split("/")[2] for name in loaded if name.startswith("http")} == {f"localhost:{server.port}"}
+
+
+def test_a_server_that_wants_a_token_is_given_the_one_that_was_typed(browser, exported_learner, portrait):
+    server = Server(exported_learner, DEXPRESSION_TOKEN="sesame-9")
+    try:
+        browser.get(server.url)
+        assert not browser.find_element(By.ID, "token").is_displayed()
+        drop(browser, encode(portrait, "JPEG"))
+        wait(browser, lambda: "This server wants a token" in read(browser, "#status"))
+        browser.switch_to.active_element.send_keys("sesame-9")
+        drop(browser, encode(portrait, "JPEG"))
+        wait(browser, lambda: read(browser, "#status").startswith("One face: "))
+    finally:
+        server.stop()

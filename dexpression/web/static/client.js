@@ -22,16 +22,17 @@ export class UnreachableError extends Error {}
  * Every face of a picture, largest first, and the emotion on each: what POST /v1/predict answers.
  *
  * `picture` is a Blob or a File. `options` are the query's: labels, detect, min_confidence; and `server`, the address
- * that this module came from unless given, and `signal`, an AbortSignal.
+ * that this module came from unless given, `token`, where the server wants one, and `signal`, an AbortSignal.
  */
-export async function predict(picture, { server = import.meta.url, signal, ...parameters } = {}) {
+export async function predict(picture, { server = import.meta.url, token, signal, ...parameters } = {}) {
   const address = new URL("/v1/predict", server);
   address.search = new URLSearchParams(parameters);
   const form = new FormData();
   form.append("file", picture, "picture");
+  const headers = token ? { Authorization: `Bearer ${token}` } : {};
   let response;
   try {
-    response = await fetch(address, { method: "POST", body: form, signal });
+    response = await fetch(address, { method: "POST", body: form, headers, signal });
   } catch (error) {
     throw new UnreachableError("The server does not answer.", { cause: error });
   }

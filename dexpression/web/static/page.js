@@ -10,6 +10,7 @@ const faces = document.querySelector("#faces");
 const statusLine = document.querySelector("#status");
 const cameraButton = document.querySelector("#camera");
 const fileInput = document.querySelector("#file");
+const tokenInput = document.querySelector("#token");
 
 let work = new AbortController(); // of what is shown now; whatever comes next aborts it
 let cameraIsOn = false;
@@ -120,6 +121,7 @@ async function attempt(piece) {
   } catch (error) {
     if (signal.aborted) return;
     begin();
+    if (error.code === "unauthorized") askForToken();
     const isKnown = error instanceof RefusedError || error instanceof Trouble;
     say(isKnown ? error.message : "The answer could not be read. Is this server a DeXpression?", true);
   }
@@ -127,16 +129,24 @@ async function attempt(piece) {
 
 const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
-/** What the server answers; one that is gone, or hangs, is asked again until it answers. */
+function askForToken() {
+  tokenInput.parentElement.hidden = false;
+  tokenInput.focus();
+}
+
+/** What the server answers; one that is gone, hangs or has too much to do is asked again until it answers. */
 async function ask(takePicture, signal, options = {}) {
   for (;;) {
     const picture = await takePicture();
+    const limit = AbortSignal.any([signal, AbortSignal.timeout(PATIENCE)]);
     try {
-      return await predict(picture, { signal: AbortSignal.any([signal, AbortSignal.timeout(PATIENCE)]), ...options });
+      return await predict(picture, { signal: limit, token: tokenInput.value, ...options });
     } catch (error) {
-      if (signal.aborted || !(error instanceof UnreachableError)) throw error;
+      const isGone = error instanceof UnreachableError;
+      if (signal.aborted || !(isGone || error.status === 503)) throw error;
       clear();
-      say("The server does not answer. Is it running? This page asks again until it is.", true);
+      const reason = isGone ? "does not answer. Is it running?" : "has too much to do.";
+      say(`The server ${reason} This page asks again until it answers.`, true);
       await pause(RETRY_AFTER);
     }
   }

@@ -1,0 +1,33 @@
+"""The student project's way: Flask's own server, the upload in a file, `learner.predict` of that."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from flask import Flask, request
+
+from dexpression.artifact import load_exported
+
+app = Flask(__name__)
+learner, _ = load_exported(Path(os.environ["PEER_LEARNER"]))
+uploads = tempfile.TemporaryDirectory()
+
+
+@app.get("/ready")
+def ready() -> dict[str, str]:
+    return {}
+
+
+@app.post("/")
+def predict() -> dict[str, str]:
+    upload = request.files["file"]
+    path = Path(uploads.name, Path(upload.filename or "picture").name)
+    upload.save(path)
+    label, *_ = learner.predict(path)
+    return {"result": str(label)}
+
+
+if __name__ == "__main__":
+    app.run(port=int(os.environ["PEER_PORT"]), threaded=True)
