@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +18,10 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")  # an allow-list: Pillow tries n
 PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"}  # of the files that are looked for in a folder
 GREY_MODES = ("1", "F")
 MAX_PIXELS = 50_000_000  # a 50-megapixel phone photo
-LARGE = 960  # pixels; faces are looked for at 640, and one that is found there has enough pixels left for the network
+# Pixels that the shorter side keeps: faces are looked for at 640, and one that is found there has enough left for the
+# network. What is larger is read faster, and in less memory, in a half, a third and so on.
+SUFFICIENT = 960
+HUGE = 10_000_000  # pixels; such pictures are decoded one at a time, for each takes up to 9 bytes a pixel
 
 TURNS = {  # by EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -28,6 +34,8 @@ TURNS = {  # by EXIF orientation
 }
 
 SIDEWAYS = (5, 6, 7, 8)
+
+_one_by_one = threading.Lock()
 
 Source = bytes | str | os.PathLike[str]
 
@@ -55,31 +63,46 @@ class Picture:
     height: int
 
     @classmethod
-    def of(cls, image: Image.Image) -> Picture:
-        """A picture that was decoded already."""
-        upright = turn_upright(image)
-        return cls(upright, *upright.size)
+    def of(cls, image: Image.Image, size: tuple[int, int] | None = None) -> Picture:
+        """A picture that was decoded already, in its own size unless another is said to be that."""
+        width, height = size or image.size
+        if _orientation(image) in SIDEWAYS:
+            width, height = height, width
+        return cls(turn_upright(image, SUFFICIENT), width, height)
 
     def own(self, box: Box) -> Box:
         """A box on `image`, on the picture in its own size."""
-        across, down = self.width / self.image.width, self.height / self.image.height
-        return Box(box.left * across, box.top * down, box.right * across, box.bottom * down)
+        (width, height), (own_width, own_height) = self.image.size, (self.width, self.height)
+        return Box(
+            box.left * own_width / width,
+            box.top * own_height / height,
+            box.right * own_width / width,
+            box.bottom * own_height / height,
+        )
 
 
 def load_picture(source: Source, max_pixels: int = MAX_PIXELS) -> Picture:
-    """The first frame; a JPEG whose sides are at least twice `LARGE` is decoded in a half, a quarter or an eighth.
+    """The first frame; one whose sides are at least twice `SUFFICIENT` in a part of its size.
 
     Raises EmptyFile, UnreadableImage or TooManyPixels (the latter before anything is decoded).
     """
-    return _read(source, max_pixels, LARGE)
+    with _opened(source, max_pixels) as image:
+        size = image.size
+        image.draft(None, (SUFFICIENT, SUFFICIENT))  # has the decoder of JPEG leave out what shrinking would
+        image.load()  # while the bytes are open
+        return Picture.of(image, size)
 
 
 def read_picture(source: Source, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """As `load_picture`, always in its own size."""
-    return _read(source, max_pixels, None).image
+    """As `load_picture`, in its own size."""
+    with _opened(source, max_pixels) as image:
+        image.load()
+        return turn_upright(image)
 
 
-def _read(source: Source, max_pixels: int, smallest: int | None) -> Picture:
+@contextmanager
+def _opened(source: Source, max_pixels: int) -> Iterator[Image.Image]:
+    """For a body that decodes it; what goes wrong there is an error of ours, too."""
     content = source if isinstance(source, bytes) else _read_file(source)
     if not content:
         raise EmptyFile("The file is empty. Send the bytes of a picture.")
@@ -87,14 +110,8 @@ def _read(source: Source, max_pixels: int, smallest: int | None) -> Picture:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             if image.width * image.height > max_pixels:
                 raise TooManyPixels(f"The picture has more than {max_pixels} pixels. Scale it down and send it again.")
-            width, height = image.size
-            if smallest:
-                image.draft(None, (smallest, smallest))  # has the decoder of JPEG leave out what scaling would
-            image.load()  # while the bytes are open
-            upright = turn_upright(image)
-            if _orientation(image) in SIDEWAYS:
-                width, height = height, width
-            return Picture(upright, width, height)
+            with _one_by_one if image.width * image.height > HUGE else nullcontext():
+                yield image
     except TooManyPixels:
         raise
     except Image.DecompressionBombError as error:
@@ -103,9 +120,14 @@ def _read(source: Source, max_pixels: int, smallest: int | None) -> Picture:
         raise UnreadableImage(f"This is no picture that can be decoded. Send {', '.join(FORMATS)}.") from error
 
 
-def turn_upright(image: Image.Image) -> Image.Image:
-    """The picture as its EXIF says that it should be seen, flattened; itself, where it is both already."""
+def turn_upright(image: Image.Image, sufficient: int | None = None) -> Image.Image:
+    """The picture as its EXIF says that it should be seen, flattened; itself, where it is both already.
+
+    With a number of pixels that suffices for the shorter side, in a half, a third and so on where that leaves as many.
+    """
     plain, turn = flatten(image), TURNS.get(_orientation(image))
+    if sufficient and min(plain.size) >= 2 * sufficient:
+        plain = plain.reduce(min(plain.size) // sufficient)
     if turn is None:
         return plain
     turned = plain.transpose(turn)
@@ -118,7 +140,7 @@ def flatten(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16 bits a pixel: Pillow's own conversion would clip everything above 255
         return image.convert("I").point(lambda value: value / 256).convert("L")
     if image.has_transparency_data:
-        layer = image.convert("RGBA")
+        layer = image if image.mode == "RGBA" else image.convert("RGBA")
         white = Image.new("RGB", image.size, "white")
         white.paste(layer, mask=layer.getchannel("A"))
         return white

@@ -73,11 +73,12 @@ TURNS = {
 }
 
 
-def encode_turned(image: Image.Image, orientation: int) -> bytes:
+def encode_turned(image: Image.Image, orientation: int, file_format: str = "PNG") -> bytes:
     """As a camera that was held some way stores an upright picture: turned, with the EXIF that says so."""
     exif = Image.Exif()
     exif[0x0112] = orientation
-    return encode(image.transpose(TURNS[orientation]) if orientation in TURNS else image, exif=exif)
+    stored = image.transpose(TURNS[orientation]) if orientation in TURNS else image
+    return encode(stored, file_format, exif=exif)
 
 
 MULTIPART = "multipart/form-data; boundary=cut"

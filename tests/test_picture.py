@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from conftest import draw_face, encode, encode_turned
-from PIL import Image
+from PIL import Image, ImageChops
 
 from dexpression.errors import EmptyFile, TooManyPixels, UnreadableImage
-from dexpression.picture import frame_face, read_picture, to_grey, turn_upright
+from dexpression.picture import Box, frame_face, load_picture, read_picture, to_grey, turn_upright
 
 FACE = draw_face("HAPPY", 0, size=96)
 COLOUR = Image.merge("RGB", [FACE, FACE, FACE])
@@ -62,6 +62,23 @@ def test_a_file_that_is_not_there_is_not_called_a_broken_picture(tmp_path):
 def test_a_picture_that_is_upright_and_plain_is_not_copied():
     assert turn_upright(COLOUR) is COLOUR
     assert turn_upright(FACE) is FACE
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_large_picture_is_decoded_in_a_part_of_its_size_and_keeps_its_own(file_format, orientation):
+    large = COLOUR.resize((3000, 4000))
+    picture = load_picture(encode_turned(large, orientation, file_format))
+    assert (picture.width, picture.height) == (3000, 4000)
+    assert 960 <= min(picture.image.size) <= 1500
+    assert picture.own(Box(0, 0, *picture.image.size)) == Box(0, 0, 3000, 4000)
+    whole = read_picture(encode_turned(large, orientation, file_format))
+    assert whole.size == (3000, 4000)
+    assert ImageChops.difference(whole.resize((30, 40)), picture.image.resize((30, 40))).getextrema()[0][1] < 12
+
+
+def test_a_picture_whose_shorter_side_just_suffices_keeps_its_size():
+    assert load_picture(encode(Image.new("L", (4000, 1919)), "JPEG")).image.size == (4000, 1919)
 
 
 def test_what_is_transparent_becomes_white():
