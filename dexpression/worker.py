@@ -27,6 +27,7 @@ from dexpression.settings import Settings
 from dexpression.web import create_app
 from dexpression.web.metrics import MODEL
 from dexpression.web.problems import CONTENT_TYPE, REQUEST_ID, http_problem, new_request_id
+from dexpression.web.protection import ALWAYS
 from dexpression.web.records import NO_ROUTE, record_request
 from dexpression.web.service import Service
 
@@ -149,7 +150,7 @@ class ProblemTask(ErrorTask):
         record_request(NO_ROUTE, "other", error.code, 0.0, request_id)
         body = http_problem(error.code, error.reason, error.body, request_id)
         self.status = f"{error.code} {error.reason}"
-        self.response_headers += [("Content-Type", CONTENT_TYPE), (REQUEST_ID, request_id)]
+        self.response_headers += [("Content-Type", CONTENT_TYPE), (REQUEST_ID, request_id), *ALWAYS.items()]
         if "*" in self.channel.server.origins:
             self.response_headers.append(("Access-Control-Allow-Origin", "*"))
         self.set_close_on_finish()

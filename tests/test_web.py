@@ -214,6 +214,14 @@ def test_a_public_page_may_ask_this_machine(client):
     assert client.options("/", headers=asked).headers["Access-Control-Allow-Private-Network"] == "true"
 
 
+@pytest.mark.parametrize("path", ["/", "/docs/", "/client.js", "/v1/model", "/nothing"])
+def test_browsers_are_told_to_do_no_more_with_an_answer_than_it_is_for(client, path):
+    with client.get(path) as response:
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+        assert "frame-ancestors 'none'" in response.headers["Content-Security-Policy"]
+        assert ("unsafe" in response.headers["Content-Security-Policy"]) is False
+
+
 def test_the_card_is_served(client):
     assert client.get("/v1/model").get_json() == CARD
 

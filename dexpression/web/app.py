@@ -21,6 +21,7 @@ from dexpression.web.documents import add_documents
 from dexpression.web.metrics import count_reading, metrics_text
 from dexpression.web.parameters import Parameters, RootParameters, read_parameters
 from dexpression.web.problems import REQUEST_ID, problem_of, register_problems
+from dexpression.web.protection import protect_answers
 from dexpression.web.records import record_requests
 from dexpression.web.service import Service
 from dexpression.web.uploads import MemoryRequest, read_uploads
@@ -38,6 +39,7 @@ def create_app(service: Service, settings: Settings) -> Flask:
     CORS(app, origins=settings.origins.split(), allow_private_network=True, expose_headers=[REQUEST_ID, MODEL])
     register_problems(app)
     record_requests(app)
+    protect_answers(app)
     if settings.token:
         require_token(app, settings.token)
     add_documents(app)
