@@ -11,8 +11,6 @@ from threading import BrokenBarrierError
 from time import perf_counter
 from typing import Any
 
-import onnxruntime
-
 
 def measure_bare(model: Path, contents: Sequence[bytes], processes: int, seconds: float) -> tuple[float, float]:
     """Answers a second of all together, and the median milliseconds of one."""
@@ -24,21 +22,12 @@ def measure_bare(model: Path, contents: Sequence[bytes], processes: int, seconds
 
 
 def _load(model: Path, start: Any) -> None:
-    onnxruntime.InferenceSession = _one_thread(onnxruntime.InferenceSession)
+    from dexpression.faces import FaceDetector
+    from dexpression.manifest import load_engine
     from dexpression.prediction import Predictor
 
-    globals().update(predictor=Predictor.load(model), start=start)
-
-
-def _one_thread(make: Any) -> Any:
-    """Sessions of one thread each: there is a process a core, and more threads would fight over them."""
-
-    def make_session(model: Any, options: Any = None, **more: Any) -> Any:
-        options = options or more.pop("sess_options", None) or onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        return make(model, options, **more)
-
-    return make_session
+    # One thread each: there is a process a core, and more threads would fight over them.
+    globals().update(predictor=Predictor.of_engine(*load_engine(model), FaceDetector.load(threads=1)), start=start)
 
 
 def _predict(contents: Sequence[bytes], seconds: float) -> list[float]:

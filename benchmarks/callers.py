@@ -55,9 +55,7 @@ def ask_with_file(path: str, content: bytes, name: str) -> bytes:
     return b"%bContent-Length: %d\r\n\r\n%b" % (head.encode(), len(body), body)
 
 
-def measure_load(
-    port: int, questions: Sequence[Question], callers: int, seconds: float, warm_up: float = 1.0
-) -> Load:
+def measure_load(port: int, questions: Sequence[Question], callers: int, seconds: float, warm_up: float = 1.0) -> Load:
     """Latencies and rate are of what is answered after the warm-up; wrong answers count from the first one on."""
     return _Crowd(port, questions).ask(callers, seconds, warm_up)
 
@@ -106,9 +104,7 @@ class _Crowd:
         times = [1000 * latency for latency in self._latencies]
         cuts = quantiles(times, n=100) if len(times) > 1 else [float("nan")] * 99
         rate, slowest = len(times) / seconds, 1000 * self._slowest
-        return Load(
-            callers, rate, cuts[49], cuts[98], slowest, self._wrong, +self._by_status, self._reconnects
-        )
+        return Load(callers, rate, cuts[49], cuts[98], slowest, self._wrong, +self._by_status, self._reconnects)
 
     def _connect(self, caller: _Caller) -> None:
         """Anew, and ask: the question that was not answered, if there is one."""

@@ -39,17 +39,24 @@ class Running:
     seconds: float  # until it was ready
     pid: int
 
-    def memory(self) -> list[int]:
-        """Resident MB of every process of the server, largest first; empty where there is no /proc."""
-        family, status = {self.pid}, {}
-        for path in sorted(Path("/proc").glob("[0-9]*/status"), key=lambda path: int(path.parent.name)):
+    def processes(self) -> list[Path]:
+        """/proc/1234 of each process of the server, its own first; empty where there is no /proc."""
+        parents = {}
+        for process in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):  # one that has ended since
-                lines = path.read_text().splitlines()
-                facts = status[int(path.parent.name)] = dict(line.split(":", 1) for line in lines)
-                if int(facts["PPid"]) in family:
-                    family.add(int(path.parent.name))
-        kilobytes = (int(status[pid].get("VmRSS", "0").split()[0]) for pid in family & status.keys())
-        return sorted((size // 1024 for size in kilobytes), reverse=True)
+                parents[int(process.name)] = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+        family = []
+        found = [self.pid] if self.pid in parents else []
+        while found:  # a generation at a time: BentoML's workers are in sessions of their own
+            family += found
+            found = [pid for pid, parent in parents.items() if parent in found]
+        return [Path("/proc", str(pid)) for pid in family]
+
+    def memory(self) -> list[int]:
+        """Resident MB of every process of the server, largest first."""
+        page = os.sysconf("SC_PAGESIZE")
+        pages = (int((process / "statm").read_text().split()[1]) for process in self.processes())
+        return sorted((count * page // 10**6 for count in pages), reverse=True)
 
 
 def servers(learner: Path, network: Path) -> list[Server]:
@@ -58,14 +65,14 @@ def servers(learner: Path, network: Path) -> list[Server]:
     peer = {"PEER_MODEL": str(network), "PEER_CORES": cores, "BENTOML_HOME": str(network.parent)}
     peer |= {"BENTOML_DO_NOT_TRACK": "true", "PEER_LEARNER": str(learner)}
     batch = peer | {"PEER_BATCH": "1"}
-    ours = Server("DeXpression", (sys.executable, "server.py"), "/health/ready")
+    ours = {"DEXPRESSION_MODEL_PATH": str(learner)}
     uvicorn = (str(BIN / "uvicorn"), "with_fastapi:app", "--app-dir", str(PEERS), "--port", "{port}")
     lit = (str(BIN / "python"), str(PEERS / "with_litserve.py"))
-    bento = (str(BIN / "bentoml"), "serve", "with_bentoml:Service", "--working-dir", str(PEERS))
-    bento += ("--host", "127.0.0.1", "--port", "{port}")
+    serve = (str(BIN / "bentoml"), "serve", "with_bentoml:Service", "--working-dir", str(PEERS))
+    bento = (*serve, "--host", "127.0.0.1", "--port", "{port}")
     student = (sys.executable, str(PEERS / "with_flask.py"))
     return [
-        Server(ours.name, ours.command, ours.ready, variables={"DEXPRESSION_MODEL_PATH": str(learner)}),
+        Server("DeXpression", (sys.executable, "server.py"), "/health/ready", variables=ours),
         Server("FastAPI", (*uvicorn, "--workers", cores, "--no-access-log"), "/ready", variables=peer),
         Server("LitServe", lit, "/health", "/predict", peer),
         Server("LitServe, batches", lit, "/health", "/predict", batch),
@@ -92,7 +99,7 @@ def started(server: Server, folder: Path) -> Iterator[Running]:
     with closing(socket.create_server(("127.0.0.1", 0))) as free:
         port = free.getsockname()[1]
     command = [word.format(port=port) for word in server.command]
-    variables = os.environ | {"DEXPRESSION_PORT": str(port), "PEER_PORT": str(port)} | server.variables
+    variables = os.environ | {"DEXPRESSION_PORT": str(port), "PEER_PORT": str(port)} | dict(server.variables)
     log = folder / f"{server.name}.log"
     began = time.perf_counter()
     with log.open("wb") as out:

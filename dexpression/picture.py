@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import io
 import os
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +20,6 @@ MAX_PIXELS = 50_000_000  # a 50-megapixel phone photo
 # Pixels that the shorter side keeps: faces are looked for at 640, and one that is found there has enough left for the
 # network. What is larger is read faster, and in less memory, in a half, a third and so on.
 SUFFICIENT = 960
-HUGE = 10_000_000  # pixels; such pictures are decoded one at a time, for each takes up to 9 bytes a pixel
 
 TURNS = {  # by EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -34,8 +32,6 @@ TURNS = {  # by EXIF orientation
 }
 
 SIDEWAYS = (5, 6, 7, 8)
-
-_one_by_one = threading.Lock()
 
 Source = bytes | str | os.PathLike[str]
 
@@ -110,8 +106,7 @@ def _opened(source: Source, max_pixels: int) -> Iterator[Image.Image]:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             if image.width * image.height > max_pixels:
                 raise TooManyPixels(f"The picture has more than {max_pixels} pixels. Scale it down and send it again.")
-            with _one_by_one if image.width * image.height > HUGE else nullcontext():
-                yield image
+            yield image
     except TooManyPixels:
         raise
     except Image.DecompressionBombError as error:

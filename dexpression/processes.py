@@ -6,11 +6,14 @@ import os
 import signal
 import socket
 import warnings
+from collections.abc import MutableSequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 from dexpression.manifest import Model
 from dexpression.settings import Settings
+
+Loads = MutableSequence[int]  # callers that each worker has now, in memory that all share
 
 
 def check(learner_path: Path, nice: int) -> Model:
@@ -24,9 +27,9 @@ def check(learner_path: Path, nice: int) -> Model:
     return verify_export(learner_path)
 
 
-def answer(listener: socket.socket, orders: Connection, settings: Settings) -> None:
+def answer(listener: socket.socket, orders: Connection, settings: Settings, loads: Loads, number: int) -> None:
     """See `dexpression.worker.work`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     from dexpression.worker import work
 
-    work(listener, orders, settings)
+    work(listener, orders, settings, loads, number)

@@ -20,7 +20,7 @@ from types import FrameType
 
 from dexpression.errors import DeXpressionError, SettingError
 from dexpression.manifest import ENGINE_FILE, Model, manifest_path
-from dexpression.processes import answer, check
+from dexpression.processes import Loads, answer, check
 from dexpression.settings import Settings
 
 PROCESSES = multiprocessing.get_context("spawn")  # the same on every system; a fork would copy locks that are held
@@ -51,9 +51,11 @@ def serve(settings: Settings) -> None:
 class Worker:
     """A process that answers, and the pipe to it."""
 
-    def __init__(self, listener: socket.socket, settings: Settings) -> None:
+    def __init__(self, listener: socket.socket, settings: Settings, loads: Loads, number: int) -> None:
         self.orders, theirs = PROCESSES.Pipe()
-        self.process: BaseProcess = PROCESSES.Process(target=answer, args=(listener, theirs, settings), daemon=True)
+        self.process: BaseProcess = PROCESSES.Process(
+            target=answer, args=(listener, theirs, settings, loads, number), daemon=True
+        )
         self.process.start()
         theirs.close()  # so that the worker's end alone keeps the pipe open, and its death is seen
         self.is_ready = False
@@ -79,12 +81,13 @@ class Supervisor:
         self._listener = listener
         self._workers: list[Worker] = []
         self._failures = 0
+        self._loads: Loads = PROCESSES.RawArray("i", settings.workers)
         self._watched = ModelFiles(settings.model_path)
 
     def start(self) -> None:
         """Workers import what they need while the model is checked; raises what `verify_export` does."""
         with verification(self._settings.model_path) as checked:
-            self._workers = [Worker(self._listener, self._settings) for _ in range(self._settings.workers)]
+            self._workers = [self._new_worker(number) for number in range(self._settings.workers)]
             self._model = checked.result()
         self._listener.listen(1024)
         for worker in self._workers:
@@ -123,16 +126,19 @@ class Supervisor:
         for index, worker in enumerate(self._workers):
             worker.listen()
             if not worker.process.is_alive():
-                self._workers[index] = self._replace(worker)
+                self._workers[index] = self._replace(worker, index)
 
-    def _replace(self, dead: Worker) -> Worker:
+    def _new_worker(self, number: int) -> Worker:
+        return Worker(self._listener, self._settings, self._loads, number)
+
+    def _replace(self, dead: Worker, number: int) -> Worker:
         logger.warning("Worker %d died (%s); another takes its place.", dead.process.pid, dead.process.exitcode)
         self._failures = 0 if dead.is_ready else self._failures + 1
         if self._failures >= GIVE_UP:
             raise SettingError("Workers die before they are ready. The lines above say why.")
         dead.orders.close()
         _forget(dead.process.pid)
-        worker = Worker(self._listener, self._settings)
+        worker = self._new_worker(number)
         worker.give(self._model)
         return worker
 

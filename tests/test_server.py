@@ -18,12 +18,12 @@ from conftest import draw_face, encode
 from PIL import Image
 from running import ask, free_port, start, wait_until_ready
 
+from dexpression.http_server import HttpServer
 from dexpression.labels import FIVE, SEVEN
 from dexpression.prediction import Predictor
 from dexpression.settings import Settings
 from dexpression.web import create_app
 from dexpression.web.service import Service
-from dexpression.worker import HttpServer
 
 MAX_UPLOAD = 2_000_000
 
@@ -125,7 +125,7 @@ def test_a_start_without_a_model_says_so_in_one_line(tmp_path):
 
 def test_a_start_with_a_bad_setting_names_it_in_one_line(exported_learner):
     assert_start_fails(
-        start(free_port(), exported_learner, DEXPRESSION_THREADS="many"), "DEXPRESSION_THREADS is 'many'"
+        start(free_port(), exported_learner, DEXPRESSION_WORKERS="many"), "DEXPRESSION_WORKERS is 'many'"
     )
 
 

@@ -26,7 +26,7 @@ def test_every_knob_is_read_from_its_variable():
             "DEXPRESSION_MODEL_PATH": "other/dexpression.pkl",
             "DEXPRESSION_MAX_UPLOAD_BYTES": "1000",
             "DEXPRESSION_MAX_PIXELS": "2000",
-            "DEXPRESSION_THREADS": "8",
+            "DEXPRESSION_WORKERS": "8",
             "DEXPRESSION_PATIENCE_SECONDS": "2.5",
             "DEXPRESSION_LOG": "json",
         }
@@ -37,7 +37,7 @@ def test_every_knob_is_read_from_its_variable():
         model_path=Path("other/dexpression.pkl"),
         max_upload_bytes=1000,
         max_pixels=2000,
-        threads=8,
+        workers=8,
         patience_seconds=2.5,
         log="json",
     )
@@ -55,7 +55,7 @@ def test_every_knob_is_in_the_help_and_in_the_readme_with_its_default():
     [
         ("DEXPRESSION_PORT", "http", "DEXPRESSION_PORT is 'http'. It takes a whole number, such as 9874"),
         ("DEXPRESSION_PORT", "65536", "DEXPRESSION_PORT is 65536. It takes 1 to 65535"),
-        ("DEXPRESSION_THREADS", "0", "DEXPRESSION_THREADS is 0. It takes 1 to 256"),
+        ("DEXPRESSION_WORKERS", "0", "DEXPRESSION_WORKERS is 0. It takes 1 to 256"),
         ("DEXPRESSION_MAX_PIXELS", "-1", "DEXPRESSION_MAX_PIXELS is -1. It takes 1 or more"),
         ("DEXPRESSION_HOST", " ", "DEXPRESSION_HOST is empty"),
         ("DEXPRESSION_PATIENCE_SECONDS", "nan", "DEXPRESSION_PATIENCE_SECONDS is nan. It takes 0.1 to 3600"),

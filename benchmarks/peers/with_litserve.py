@@ -1,11 +1,10 @@
 """LitServe: a worker a core and the fast queue, as its documentation says for processors and above 100 requests/s."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import litserve
 import numpy as np
+from fastapi import Request
 from network import BATCH, CORES, MAX_BATCH, PORT, Network, decode
 
 
@@ -13,10 +12,10 @@ class Api(litserve.LitAPI):
     def setup(self, device: str) -> None:
         self.network = Network()
 
-    def decode_request(self, request: Any) -> np.ndarray:
+    def decode_request(self, request: Request) -> np.ndarray:  # LitServe reads this hint, and gives the form
         return decode(request["file"].file)
 
-    def predict(self, x: np.ndarray) -> list[str]:
+    def predict(self, x: Any) -> list[str]:
         return self.network.read(x if BATCH else [x])
 
     def encode_response(self, output: Any) -> dict[str, str]:

@@ -25,7 +25,6 @@ from dexpression.web.protection import protect_answers
 from dexpression.web.records import record_requests
 from dexpression.web.service import Service
 from dexpression.web.uploads import MemoryRequest, read_uploads
-from dexpression.web.work import WorkQueue
 
 MODEL = "X-Model-SHA256"  # which model answered: it may change while the server runs
 
@@ -43,7 +42,6 @@ def create_app(service: Service, settings: Settings) -> Flask:
     if settings.token:
         require_token(app, settings.token)
     add_documents(app)
-    work = WorkQueue(settings.threads, settings.queue, settings.patience_seconds)
 
     @app.before_request
     def choose_predictor() -> None:
@@ -68,8 +66,7 @@ def create_app(service: Service, settings: Settings) -> Flask:
             # Shell scripts compare these bytes: nothing is added to the one label unasked.
             return body if parameters.detail == "full" else {"result": body["result"]}
 
-        with work.turn():
-            return _answer_each(read, settings.max_pixels)
+        return _answer_each(read, settings.max_pixels)
 
     @app.post("/v1/predict")
     def predict() -> Response:
@@ -78,8 +75,7 @@ def create_app(service: Service, settings: Settings) -> Flask:
         def read(picture: Picture) -> dict[str, Any]:
             return _full(g.predictor.predict(picture, parameters.detect), parameters, parameters.labels)
 
-        with work.turn():
-            return _answer_each(read, settings.max_pixels)
+        return _answer_each(read, settings.max_pixels)
 
     @app.get("/v1/model")
     def show_model() -> Response:

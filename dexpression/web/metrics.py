@@ -14,7 +14,6 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 REQUESTS = Counter("dexpression_requests", "Requests that were answered.", ["route", "method", "status"])
 LATENCY = Histogram("dexpression_request_seconds", "From the whole request to its answer.", ["route"], buckets=SECONDS)
 WAITING = Gauge("dexpression_requests_waiting", "Requests that wait for their turn.", multiprocess_mode="livesum")
-WORKING = Gauge("dexpression_requests_working", "Requests that have their turn.", multiprocess_mode="livesum")
 FACES = Histogram(
     "dexpression_picture_faces",
     "Faces a picture, which the network is asked for as one batch.",

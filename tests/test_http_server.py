@@ -1,0 +1,119 @@
+"""What waits, what is told that it cannot, and what need not wait."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from time import sleep as pause
+
+import pytest
+from running import ask
+from test_web import FACE, StubPredictor
+
+from dexpression.http_server import HttpServer
+from dexpression.picture import Picture
+from dexpression.reading import Reading
+from dexpression.settings import Settings
+from dexpression.web import create_app
+from dexpression.web.service import Service
+
+
+class SlowPredictor(StubPredictor):
+    """Answers as often as it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.permits = threading.Semaphore(0), threading.Semaphore(0)
+
+    def predict(self, picture: Picture, detect: str = "auto", whole: bool = False) -> Reading:
+        self.begun.release()
+        assert self.permits.acquire(timeout=20)
+        return super().predict(picture, detect, whole)
+
+    def answer(self, times: int = 1000) -> None:
+        self.permits.release(times)
+
+
+@pytest.fixture
+def predictor() -> SlowPredictor:
+    return SlowPredictor()
+
+
+@pytest.fixture
+def serve(predictor: SlowPredictor) -> Iterator[Callable[..., str]]:
+    """Start a server in a thread; its address."""
+    stops: list[Callable[[], None]] = []
+
+    def start(**given: float) -> str:
+        settings, service = Settings(**given), Service(predictor)
+        listener = socket.create_server(("127.0.0.1", 0))
+        server = HttpServer(create_app(service, settings), listener, settings)
+        thread = threading.Thread(target=server.run, args=(service,))
+        thread.start()
+        stops.extend([server.stop, thread.join, listener.close])
+        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+    yield start
+    predictor.answer()
+    for stop in stops:
+        stop()
+
+
+def send(threads: ThreadPoolExecutor, url: str, count: int) -> list[Future[tuple[int, bytes]]]:
+    return [threads.submit(ask, url, FACE) for _ in range(count)]
+
+
+def codes(answers: list[Future[tuple[int, bytes]]]) -> list[str]:
+    return sorted(str(json.loads(answer.result()[1]).get("code", answer.result()[0])) for answer in answers)
+
+
+def test_of_more_pictures_than_may_wait_the_surplus_is_told_to_come_back(serve, predictor):
+    url = serve(queue=2)
+    with ThreadPoolExecutor(8) as threads:
+        first = send(threads, url, 1)
+        assert predictor.begun.acquire(timeout=20)
+        others = send(threads, url, 5)
+        pause(0.5)  # they come while the first is worked on, and are looked at when it is done
+        predictor.answer()
+        assert codes(first + others) == ["200"] * 3 + ["overloaded"] * 3
+
+
+def test_who_has_waited_too_long_is_told_so_and_not_worked_for(serve, predictor):
+    url = serve(patience_seconds=0.3)
+    with ThreadPoolExecutor(8) as threads:
+        first = send(threads, url, 1)
+        assert predictor.begun.acquire(timeout=20)
+        others = send(threads, url, 3)
+        pause(0.2)
+        predictor.answer(1)  # now all three are looked at, and one of them is begun
+        assert predictor.begun.acquire(timeout=20)
+        pause(0.5)
+        predictor.answer()
+        assert codes(first + others) == ["200"] * 2 + ["overloaded"] * 2
+    assert len(predictor.seen) == 2
+
+
+def test_what_is_refused_keeps_its_connection_and_has_the_one_shape(serve, predictor):
+    url = serve(patience_seconds=1e-9)
+    status, body = ask(url, FACE)
+    assert (status, json.loads(body)["code"]) == (503, "overloaded")
+    assert ask(f"{url}/health/live")[0] == 200
+    assert b"dexpression_requests_waiting 0.0" in ask(f"{url}/metrics")[1]
+    assert predictor.seen == []
+
+
+def test_a_slow_sender_keeps_nobody_waiting(serve, predictor):
+    predictor.answer()
+    url = serve()
+    host, port = url.removeprefix("http://").split(":")
+    slow = [socket.create_connection((host, int(port))) for _ in range(50)]
+    try:
+        for connection in slow:
+            connection.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nx")
+        assert ask(url, FACE)[0] == 200
+    finally:
+        for connection in slow:
+            connection.close()
