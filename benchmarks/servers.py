@@ -78,7 +78,7 @@ def servers(learner: Path, network: Path) -> list[Server]:
         Server("LitServe, batches", lit, "/health", "/predict", batch),
         Server("BentoML", bento, "/readyz", variables=peer),
         Server("BentoML, batches", bento, "/readyz", variables=batch),
-        Server("student project", student, "/ready", variables=peer),
+        Server("student project", student, "/ready", variables=peer | {"PYTHONPATH": "."}),
     ]
 
 

@@ -45,6 +45,7 @@ class HttpServer:
             sockets=[listener],
             _dispatcher=self._queue,
             connection_limit=CONNECTIONS,
+            channel_request_lookahead=1,  # or it would not be seen that who waits has gone
             asyncore_use_poll=sys.platform != "win32",  # select takes no file number above 1,023
             ident="dexpression",
             # What is somewhat too large is read to its end, so that a client that still sends gets the answer.

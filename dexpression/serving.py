@@ -10,9 +10,11 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -26,7 +28,6 @@ from dexpression.settings import Settings
 PROCESSES = multiprocessing.get_context("spawn")  # the same on every system; a fork would copy locks that are held
 START_SECONDS = 60  # that workers have to get ready
 TICK = 1.0  # seconds between two looks at model/
-GIVE_UP = 5  # workers that die one after the other without having got ready
 
 logger = logging.getLogger(__name__)
 
@@ -59,10 +60,14 @@ class Worker:
         self.process.start()
         theirs.close()  # so that the worker's end alone keeps the pipe open, and its death is seen
         self.is_ready = False
+        self._sending = threading.Lock()
 
     def give(self, model: Model) -> None:
-        """Have it answer with this model; one that has just died is replaced soon enough."""
-        with contextlib.suppress(OSError):
+        """Have it answer with this model, in its own time: a worker that hangs does not take the pipe's content."""
+        threading.Thread(target=self._send, args=(model,), daemon=True).start()
+
+    def _send(self, model: Model) -> None:
+        with self._sending, contextlib.suppress(OSError):  # of one that has just died, and is replaced soon
             self.orders.send(model)
 
     def listen(self) -> None:
@@ -80,7 +85,6 @@ class Supervisor:
         self._settings = settings
         self._listener = listener
         self._workers: list[Worker] = []
-        self._failures = 0
         self._loads: Loads = PROCESSES.RawArray("i", settings.workers)
         self._watched = ModelFiles(settings.model_path)
 
@@ -88,20 +92,24 @@ class Supervisor:
         """Workers import what they need while the model is checked; raises what `verify_export` does."""
         with verification(self._settings.model_path) as checked:
             self._workers = [self._new_worker(number) for number in range(self._settings.workers)]
-            self._model = checked.result()
+            try:
+                self._model = checked.result()
+            except BrokenProcessPool:
+                raise SettingError("The process that checks the model died. Is there too little memory?") from None
         self._listener.listen(1024)
         for worker in self._workers:
             worker.give(self._model)
         deadline = time.monotonic() + START_SECONDS
         while not all(worker.is_ready for worker in self._workers):
-            if time.monotonic() > deadline:
-                raise SettingError(f"Workers did not get ready in {START_SECONDS} seconds. Set fewer of them.")
-            self._wait()
+            dead = [worker for worker in self._workers if not worker.process.is_alive()]
+            if dead or time.monotonic() > deadline:
+                raise SettingError("Workers do not get ready; the lines above may say why. Set fewer of them.")
+            self._listen()
 
     def watch(self) -> None:
         """For ever: replace workers that died, take up a model that has changed."""
         while True:
-            self._wait()
+            self._attend()
             if self._watched.have_changed():
                 self._reload()
 
@@ -117,14 +125,18 @@ class Supervisor:
                 logger.warning("Worker %d did not stop in time.", worker.process.pid)
                 worker.process.kill()
 
-    def _wait(self) -> None:
-        """A moment, or until a worker says something or dies."""
-        by_signal: dict[Connection | int, Worker] = {}
+    def _listen(self) -> None:
+        """For a moment, or until a worker says something or dies."""
+        signs: list[Connection | int] = []
         for worker in self._workers:
-            by_signal |= {worker.orders: worker, worker.process.sentinel: worker}
-        wait(list(by_signal), TICK)
-        for index, worker in enumerate(self._workers):
+            signs += [worker.orders, worker.process.sentinel]
+        wait(signs, TICK)
+        for worker in self._workers:
             worker.listen()
+
+    def _attend(self) -> None:
+        self._listen()
+        for index, worker in enumerate(self._workers):
             if not worker.process.is_alive():
                 self._workers[index] = self._replace(worker, index)
 
@@ -133,12 +145,14 @@ class Supervisor:
 
     def _replace(self, dead: Worker, number: int) -> Worker:
         logger.warning("Worker %d died (%s); another takes its place.", dead.process.pid, dead.process.exitcode)
-        self._failures = 0 if dead.is_ready else self._failures + 1
-        if self._failures >= GIVE_UP:
-            raise SettingError("Workers die before they are ready. The lines above say why.")
-        dead.orders.close()
         _forget(dead.process.pid)
-        worker = self._new_worker(number)
+        try:
+            worker = self._new_worker(number)
+        except OSError as error:  # no memory, no file numbers: perhaps a second later
+            logger.error("It cannot be started (%s).", error.strerror)
+            time.sleep(TICK)
+            return dead
+        dead.orders.close()
         worker.give(self._model)
         return worker
 
@@ -146,10 +160,11 @@ class Supervisor:
         try:
             with verification(self._settings.model_path, nice=10) as checked:
                 while not checked.done():
-                    self._wait()
+                    self._attend()
                 model = checked.result()
-        except DeXpressionError as error:
-            logger.error("The new model is not used; the one before answers on. %s", error)
+        except Exception as error:  # whatever befalls the check, the server goes on
+            reason = error if isinstance(error, DeXpressionError) else f"Its check failed ({type(error).__name__})."
+            logger.error("The new model is not used; the one before answers on. %s", reason)
             return
         if model[1].sha256 == self._model[1].sha256:
             return

@@ -5,6 +5,7 @@ It reads nothing from disk and needs no torch: the model comes through the pipe,
 
 from __future__ import annotations
 
+import logging
 import signal
 import socket
 import threading
@@ -22,6 +23,8 @@ from dexpression.settings import Settings
 from dexpression.web import create_app
 from dexpression.web.metrics import MODEL
 from dexpression.web.service import Service
+
+logger = logging.getLogger(__name__)
 
 
 def work(listener: socket.socket, orders: Connection, settings: Settings, loads: Loads, number: int) -> None:
@@ -43,8 +46,11 @@ def _obey(orders: Connection, service: Service, detector: FaceDetector, server: 
     while True:
         try:
             predictor = _predictor(orders.recv(), detector)
-        except (EOFError, OSError):
+        except (EOFError, OSError):  # the process that started this one is gone, or wants it gone
             break
+        except Exception:
+            logger.exception("The new model cannot be used here.")
+            continue
         _count_model(service.predictor.card()["sha256"], 0)
         service.predictor = predictor
     server.stop()

@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from time import sleep as pause
 
 import pytest
+from conftest import MULTIPART, multipart
 from running import ask
 from test_web import FACE, StubPredictor
 
@@ -94,6 +95,27 @@ def test_who_has_waited_too_long_is_told_so_and_not_worked_for(serve, predictor)
         predictor.answer()
         assert codes(first + others) == ["200"] * 2 + ["overloaded"] * 2
     assert len(predictor.seen) == 2
+
+
+def test_nothing_is_worked_on_for_callers_who_have_gone(serve, predictor):
+    url = serve()
+    host, port = url.removeprefix("http://").split(":")
+    body = multipart(FACE)
+    head = f"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: {MULTIPART}\r\nContent-Length: {len(body)}\r\n\r\n"
+    with ThreadPoolExecutor(1) as threads:
+        first = send(threads, url, 1)
+        assert predictor.begun.acquire(timeout=20)
+        gone = [socket.create_connection((host, int(port))) for _ in range(3)]
+        for connection in gone:
+            connection.sendall(head.encode() + body)
+        predictor.answer(1)
+        assert predictor.begun.acquire(timeout=20)  # of the first of the three
+        for connection in gone:
+            connection.close()
+        pause(0.1)  # more than is answered at a stretch
+        predictor.answer()
+        assert codes(first + send(threads, url, 1)) == ["200"] * 2
+    assert len(predictor.seen) == 3
 
 
 def test_what_is_refused_keeps_its_connection_and_has_the_one_shape(serve, predictor):
