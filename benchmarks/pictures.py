@@ -36,6 +36,14 @@ def paste_portraits(width: int, height: int, count: int = 1) -> list[bytes]:
     return pictures
 
 
+def tile_portraits(faces: int) -> bytes:
+    """960x960 pixels in nine fields, the first ones with the portrait."""
+    picture, portrait = Image.new("RGB", (960, 960), "grey"), _portrait().resize((320, 320))
+    for field in range(faces):
+        picture.paste(portrait, (field % 3 * 320, field // 3 * 320))
+    return _jpeg(picture)
+
+
 def _portrait() -> Image.Image:
     return Image.fromarray(astronaut())  # type: ignore[no-untyped-call]
 

@@ -21,7 +21,7 @@ from PIL import Image
 
 from benchmarks.bare import measure_bare
 from benchmarks.callers import Question, ask_with_file, measure_load
-from benchmarks.pictures import cut_crops, paste_portraits
+from benchmarks.pictures import cut_crops, paste_portraits, tile_portraits
 from benchmarks.results import CALLERS, CROWD, FRAMES, MANY, OURS, Results
 from benchmarks.servers import Server, install_peers, servers, started
 from dexpression.artifact import load_exported
@@ -64,6 +64,7 @@ class Bench:
     def run_bare(self) -> None:
         """The pipeline without a server, loading without one, and a large photo beside a frame."""
         figures, cores, [photo] = self.results.figures, os.cpu_count() or 1, paste_portraits(4000, 3000)
+        one, nine = tile_portraits(1), tile_portraits(9)
         for name, contents, processes in (
             ("crop", self.crops, 1),
             ("crops", self.crops, cores),
@@ -75,6 +76,8 @@ class Bench:
         for _ in range(5):
             figures["photo"].append(_time(lambda: self.predictor.predict(photo)))
             figures["frame"].append(_time(lambda: self.predictor.predict(self.frames[0])))
+            figures["one face"].append(_time(lambda: self.predictor.predict(one)))
+            figures["nine faces"].append(_time(lambda: self.predictor.predict(nine)))
         load = [sys.executable, "-W", "ignore", "-c", LOAD_LEARNER]
         figures["learner"].append(_time(lambda: subprocess.run(load, check=True)))  # noqa: S603  # our own words
 
