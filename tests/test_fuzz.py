@@ -1,4 +1,4 @@
-"""A short run of every fuzz target: that they work, and that nothing is found at once. `pipenv run fuzz` is the long one."""
+"""A short run of every fuzz target, that they work and nothing is found at once; `pipenv run fuzz` is the long one."""
 
 from __future__ import annotations
 
