@@ -11,15 +11,16 @@ import socket
 import sys
 import time
 from collections import deque
+from collections.abc import MutableSequence
 from http import HTTPStatus
 
 import waitress
 from flask import Flask
 from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser
 from waitress.task import ErrorTask, WSGITask
 
 from dexpression.errors import Overloaded, RequestError
-from dexpression.processes import Loads
 from dexpression.settings import Settings
 from dexpression.web.metrics import WAITING
 from dexpression.web.problems import CONTENT_TYPE, REQUEST_ID, http_problem, new_request_id, problem_body
@@ -28,6 +29,8 @@ from dexpression.web.records import NO_ROUTE, record_request
 from dexpression.web.service import Service
 
 CONNECTIONS = 1_000  # held open at once
+HELD_UPLOADS = 16  # of the largest size, in memory at once; who sends more is told to come again
+SMALL = 65_536  # bytes of a request that is read all the same, as those for health are
 LINGER = 1.0  # seconds that a stop leaves idle connections open, so that who is about to ask is told to go elsewhere
 SECOND_LOOK = 0.02  # seconds after which a worker takes a caller that those with fewer have left
 AT_A_STRETCH = 0.01  # seconds of work between two looks at the connections, which cost the more the more there are
@@ -37,7 +40,12 @@ class HttpServer:
     """On a socket that other workers share: who has the fewest callers takes the next one."""
 
     def __init__(
-        self, app: Flask, listener: socket.socket, settings: Settings, loads: Loads | None = None, number: int = 0
+        self,
+        app: Flask,
+        listener: socket.socket,
+        settings: Settings,
+        loads: MutableSequence[int] | None = None,
+        number: int = 0,
     ) -> None:
         self._queue = RequestQueue(settings.queue, settings.patience_seconds)
         self._server = waitress.create_server(
@@ -56,6 +64,7 @@ class HttpServer:
             outbuf_high_watermark=sys.maxsize,
         )
         self._server.channel_class = ProblemChannel
+        self._server.adj.held, self._server.adj.may_hold = 0, HELD_UPLOADS * settings.max_upload_bytes
         self._server.stopping = False
         self._server.origins = settings.origins.split()
         self._server.pull_trigger = lambda: None  # it would wake the loop, which is awake: it called who calls this
@@ -127,6 +136,26 @@ class HttpServer:
                 channel.will_close = True
 
 
+class BoundedParser(HTTPRequestParser):
+    """Reads a request, as long as all of them together do not hold more than the server may."""
+
+    completed: bool
+    counted = 0  # bytes of this one
+    is_cut = False
+
+    def received(self, data: bytes) -> int:
+        consumed: int = super().received(data)
+        self.counted += consumed
+        self.adj.held += consumed
+        if self.adj.held > self.adj.may_hold and self.body_bytes_received > SMALL and not self.completed:
+            self.error = Overloaded("Too many large requests are sent at once. Send this one again in a second.")
+            self.completed = self.is_cut = True
+        return consumed
+
+    def __del__(self) -> None:
+        self.adj.held -= self.counted
+
+
 class RequestQueue:
     """What waitress takes for its threads: whole requests in the order in which they came.
 
@@ -186,11 +215,12 @@ class ProblemTask(ErrorTask):
     def execute(self) -> None:
         error, request_id = self.request.error, new_request_id()
         headers = {"Content-Type": CONTENT_TYPE, REQUEST_ID: request_id} | ALWAYS
-        if isinstance(error, RequestError):  # of the queue; the connection is sound
+        if isinstance(error, RequestError):
             status, body = error.status, problem_body(error, request_id)
             headers |= error.headers
         else:
             status, body = error.code, http_problem(error.code, error.reason, error.body, request_id)
+        if self.request.is_cut or not isinstance(error, RequestError):  # else what comes next is a request
             self.set_close_on_finish()
         if "*" in self.channel.server.origins:
             headers["Access-Control-Allow-Origin"] = "*"
@@ -202,5 +232,6 @@ class ProblemTask(ErrorTask):
 
 
 class ProblemChannel(HTTPChannel):
+    parser_class = BoundedParser
     task_class = ClosingTask
     error_task_class = ProblemTask

@@ -13,8 +13,6 @@ from pathlib import Path
 from dexpression.manifest import Model
 from dexpression.settings import Settings
 
-Loads = MutableSequence[int]  # callers that each worker has now, in memory that all share
-
 
 def check(learner_path: Path, nice: int) -> Model:
     """`verify_export`; `nice` leaves the processor to others, where the system knows of that."""
@@ -27,7 +25,9 @@ def check(learner_path: Path, nice: int) -> Model:
     return verify_export(learner_path)
 
 
-def answer(listener: socket.socket, orders: Connection, settings: Settings, loads: Loads, number: int) -> None:
+def answer(
+    listener: socket.socket, orders: Connection, settings: Settings, loads: MutableSequence[int], number: int
+) -> None:
     """See `dexpression.worker.work`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     from dexpression.worker import work

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableSequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection, wait
@@ -22,7 +22,7 @@ from types import FrameType
 
 from dexpression.errors import DeXpressionError, SettingError
 from dexpression.manifest import ENGINE_FILE, Model, manifest_path
-from dexpression.processes import Loads, answer, check
+from dexpression.processes import answer, check
 from dexpression.settings import Settings
 
 PROCESSES = multiprocessing.get_context("spawn")  # the same on every system; a fork would copy locks that are held
@@ -52,7 +52,7 @@ def serve(settings: Settings) -> None:
 class Worker:
     """A process that answers, and the pipe to it."""
 
-    def __init__(self, listener: socket.socket, settings: Settings, loads: Loads, number: int) -> None:
+    def __init__(self, listener: socket.socket, settings: Settings, loads: MutableSequence[int], number: int) -> None:
         self.orders, theirs = PROCESSES.Pipe()
         self.process: BaseProcess = PROCESSES.Process(
             target=answer, args=(listener, theirs, settings, loads, number), daemon=True
@@ -85,7 +85,7 @@ class Supervisor:
         self._settings = settings
         self._listener = listener
         self._workers: list[Worker] = []
-        self._loads: Loads = PROCESSES.RawArray("i", settings.workers)
+        self._loads: MutableSequence[int] = PROCESSES.RawArray("i", settings.workers)  # callers that each has
         self._watched = ModelFiles(settings.model_path)
 
     def start(self) -> None:

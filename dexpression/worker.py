@@ -9,6 +9,7 @@ import logging
 import signal
 import socket
 import threading
+from collections.abc import MutableSequence
 from multiprocessing.connection import Connection
 
 from prometheus_client import Gauge
@@ -18,7 +19,6 @@ from dexpression.http_server import HttpServer
 from dexpression.logs import start_logging
 from dexpression.manifest import Model
 from dexpression.prediction import Predictor
-from dexpression.processes import Loads
 from dexpression.settings import Settings
 from dexpression.web import create_app
 from dexpression.web.metrics import MODEL
@@ -27,8 +27,13 @@ from dexpression.web.service import Service
 logger = logging.getLogger(__name__)
 
 
-def work(listener: socket.socket, orders: Connection, settings: Settings, loads: Loads, number: int) -> None:
-    """Answer with the first model that comes through `orders`, then with every next one; stop when it is closed."""
+def work(
+    listener: socket.socket, orders: Connection, settings: Settings, loads: MutableSequence[int], number: int
+) -> None:
+    """Answer with the first model that comes through `orders`, then with every next one; stop when it is closed.
+
+    `loads` lies in memory that all workers share: how many callers each has; `number` is this one's place in it.
+    """
     start_logging(settings.log)
     detector = FaceDetector.load(settings.face_confidence, threads=1)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
@@ -139,3 +140,27 @@ def test_a_slow_sender_keeps_nobody_waiting(serve, predictor):
     finally:
         for connection in slow:
             connection.close()
+
+
+def test_large_uploads_that_are_never_finished_do_not_fill_the_memory(serve, predictor):
+    predictor.answer()
+    url = serve(max_upload_bytes=100_000)
+    host, port = url.removeprefix("http://").split(":")
+    held = [socket.create_connection((host, int(port))) for _ in range(40)]
+    answers = []
+    try:
+        for connection in held:
+            connection.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + bytes(90_000))
+            connection.settimeout(0.2)
+        for connection in held:
+            with contextlib.suppress(OSError):  # it is waited for the rest of this one, or it is closed
+                answers.append(connection.recv(4096))
+        answers = [answer for answer in answers if answer]  # some are lost: who is told sends on, to nobody
+        assert len(answers) > 5
+        assert all(b"503 Service Unavailable" in answer and b'"overloaded"' in answer for answer in answers)
+        assert ask(url, FACE)[0] == 200
+    finally:
+        for connection in held:
+            connection.close()
+    pause(0.5)
+    assert ask(url, bytes(90_000))[0] == 422  # there is room again
