@@ -157,7 +157,7 @@ def test_large_uploads_that_are_never_finished_do_not_fill_the_memory(serve, pre
                 answers.append(connection.recv(4096))
         answers = [answer for answer in answers if answer]  # some are lost: who is told sends on, to nobody
         assert len(answers) > 5
-        assert all(b"503 Service Unavailable" in answer and b'"overloaded"' in answer for answer in answers)
+        assert all(answer.startswith(b"HTTP/1.1 503 ") for answer in answers)
         assert ask(url, FACE)[0] == 200
     finally:
         for connection in held:
