@@ -158,7 +158,7 @@ class Supervisor:
 
     def _reload(self) -> None:
         try:
-            with verification(self._settings.model_path, nice=10) as checked:
+            with verification(self._settings.model_path, nice=5) as checked:
                 while not checked.done():
                     self._attend()
                 model = checked.result()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import os
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -164,8 +166,29 @@ def test_the_page_recovers_by_itself_when_the_server_comes_back(page, server, po
         wait(page, lambda: is_one_face_shown(page))
 
 
-def test_another_page_can_import_the_client(browser, server, portrait):
-    browser.get(f"http://127.0.0.1:{server.port}/health/live")  # another origin: localhost is another name
+class OtherSite(BaseHTTPRequestHandler):
+    """Somebody else's page."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+        self.wfile.write(b"<!doctype html><title>Another page</title>")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def other_site() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), OtherSite) as site:
+        threading.Thread(target=site.serve_forever).start()
+        yield f"http://127.0.0.1:{site.server_port}"
+        site.shutdown()
+
+
+def test_another_page_can_import_the_client(browser, server, other_site, portrait):
+    browser.get(other_site)
     photo = base64.b64encode(encode(portrait, "JPEG")).decode()
     result = browser.execute_async_script(
         """const [server, photo, done] = arguments;

@@ -110,7 +110,7 @@ class Server:
         with urlopen(f"{self.url}/v1/model") as response:
             return response.headers[MODEL_HEADER], json.load(response)["sha256"]
 
-    def wait(self, condition: Callable[[], object], seconds: float = 60) -> None:
+    def wait(self, condition: Callable[[], object], seconds: float = 180) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, self.log
