@@ -1,7 +1,7 @@
 # The server with the model that lies in model/, as an ordinary user; see compose.yaml for how to run it.
 FROM python:3.11-slim
 
-ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PIPENV_NOSPIN=1
+ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PIPENV_NOSPIN=1 MPLCONFIGDIR=/tmp/matplotlib
 WORKDIR /srv/dexpression
 
 # Before the code, so that a change of that leaves this layer, of 6 GB, as it is.
@@ -15,7 +15,7 @@ COPY server.py ./
 COPY dexpression dexpression
 COPY model model
 
-RUN useradd --system --uid 10001 --no-create-home dexpression
+RUN useradd --uid 10001 --no-create-home dexpression
 USER 10001
 
 ENV DEXPRESSION_HOST=0.0.0.0
