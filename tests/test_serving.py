@@ -165,6 +165,38 @@ def test_a_worker_that_dies_is_replaced_and_the_others_answer_meanwhile(server):
     assert f"Worker {before[0]} died (-9)" in server.log
 
 
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the workers in /proc")
+def test_ten_deaths_in_a_row_cost_no_more_than_what_the_dead_had_in_hand(server):
+    with server.callers():
+        for _ in range(10):
+            server.wait(lambda: len(server.workers()) == 2)
+            answered = server.answers.total()
+            server.wait(lambda answered=answered: server.answers.total() > answered + 20)
+            os.kill(server.workers()[0], signal.SIGKILL)
+        answered = server.answers.total()
+        server.wait(lambda: server.answers.total() > answered + 200)
+    assert {status for status, _ in server.answers} == {200}
+    assert len(server.failures) <= 10 * 8  # callers that each of them had
+    assert server.log.count("another takes its place") == 10
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the workers in /proc")
+def test_while_a_worker_hangs_new_callers_are_answered_and_its_own_afterwards(server):
+    [hanging, _] = server.workers()
+    with server.callers():
+        server.wait(lambda: server.answers.total() > 50)
+        os.kill(hanging, signal.SIGSTOP)
+        try:
+            for _ in range(5):
+                assert ask(server.url, encode(draw_face("HAPPY", 0)))[0] == 200
+        finally:
+            os.kill(hanging, signal.SIGCONT)
+        answered = server.answers.total()
+        server.wait(lambda: server.answers.total() > answered + 100)
+    assert {status for status, _ in server.answers} == {200}
+    assert server.failures == []
+
+
 def test_a_new_model_is_taken_up_without_losing_a_request(server, model, other_model):
     old, new = sha256(model), sha256(other_model)
     with server.callers():
