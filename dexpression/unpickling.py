@@ -66,6 +66,8 @@ def unpickle_learner(content: bytes) -> Any:
     if not zipfile.is_zipfile(io.BytesIO(content)):  # torch would take a tar archive, and unpack it on disk
         raise BrokenLearner("It is no archive that torch wrote.")
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        if sum(entry.file_size for entry in archive.infolist()) > len(content):  # torch packs nothing
+            raise BrokenLearner("It unpacks to more than it is.")
         if any(name.endswith("constants.pkl") for name in archive.namelist()):  # torch would run it as TorchScript
             raise ForeignClass("The exported file holds a TorchScript program.")
     return torch.load(io.BytesIO(content), map_location="cpu", pickle_module=_checked_pickle, weights_only=False)

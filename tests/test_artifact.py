@@ -9,6 +9,7 @@ import json
 import os
 import pickle
 import pickletools
+import tracemalloc
 import warnings
 import zipfile
 from importlib.metadata import version
@@ -176,14 +177,14 @@ def test_a_bare_pickle_is_refused_without_being_run(exported, tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-def archive_of(program: bytes, name: str = "data.pkl") -> bytes:
+def archive_of(program: bytes, name: str = "data.pkl", packing: int = zipfile.ZIP_STORED) -> bytes:
     """What torch.save writes, with another pickle in it."""
     buffer = io.BytesIO(saved([]))
     with zipfile.ZipFile(buffer) as archive:
         members = {info.filename: archive.read(info) for info in archive.infolist()}
     folder = next(iter(members)).split("/")[0]
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
+    with zipfile.ZipFile(buffer, "w", packing) as archive:
         for member, content in (members | {f"{folder}/{name}": program}).items():
             archive.writestr(member, content)
     return buffer.getvalue()
@@ -208,6 +209,48 @@ def test_known_names_cannot_be_put_together_to_reach_others(exported, program):
 
 def test_the_way_by_a_callback_to_every_class_is_real_without_the_check():
     assert len(pickle.loads(CALLS_AN_INSTANCE)) > 100
+
+
+def test_an_archive_that_unpacks_to_far_more_than_it_is_is_not_unpacked(exported):
+    bomb = archive_of(bytes(300_000_000), packing=zipfile.ZIP_DEFLATED)
+    assert len(bomb) < 1_000_000
+    put_in_place(exported, bomb)
+    tracemalloc.start()
+    with pytest.raises(BrokenLearner, match="cannot be loaded"):
+        load_exported(exported)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 20_000_000
+
+
+def test_a_path_that_leads_out_of_the_archive_leads_nowhere(exported, tmp_path):
+    put_in_place(exported, archive_of(b"x", f"../../{tmp_path.name}-escaped"))
+    before = {path.name for path in tmp_path.parent.iterdir()}
+    with pytest.raises(BrokenLearner):
+        load_exported(exported)
+    assert {path.name for path in tmp_path.parent.iterdir()} == before
+
+
+@pytest.mark.parametrize("program", [b"cbuiltins\neval\n(V1\ntR.", b"cos\nsystem\n(Vtrue\ntR.", b"ctorch\nsave\n)R."])
+def test_functions_with_effects_are_refused_by_name(exported, program):
+    put_in_place(exported, archive_of(b"\x80\x04" + program))
+    with pytest.raises(ForeignClass, match="which no learner of ours needs"):
+        load_exported(exported)
+
+
+def test_a_pickle_in_place_of_a_weight_is_data_and_not_run(exported, tmp_path):
+    hidden = pickle.dumps(RunsCommand(tmp_path / "ran"))
+    with zipfile.ZipFile(exported) as archive:
+        members = {info.filename: archive.read(info) for info in archive.infolist()}
+    weight = max((name for name in members if "/data/" in name), key=lambda name: len(members[name]))
+    members[weight] = hidden + members[weight][len(hidden) :]
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for member, content in members.items():
+            archive.writestr(member, content)
+    put_in_place(exported, buffer.getvalue())
+    load_exported(exported)  # whether it answers as it should is asked afterwards, of its golden answers
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_torchscript_program_is_refused(exported):
