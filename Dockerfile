@@ -1,15 +1,14 @@
 # The server with the model that lies in model/, as an ordinary user; see compose.yaml for how to run it.
 FROM python:3.11-slim
 
-ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PIPENV_NOSPIN=1 MPLCONFIGDIR=/tmp/matplotlib
+ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PIPENV_NOSPIN=1 PIP_NO_CACHE_DIR=1 MPLCONFIGDIR=/tmp/matplotlib
 WORKDIR /srv/dexpression
 
 # Before the code, so that a change of that leaves this layer, of 6 GB, as it is.
 COPY Pipfile Pipfile.lock ./
-RUN python -m pip install --no-cache-dir pipenv==2026.10.3 \
+RUN python -m pip install pipenv==2026.10.3 \
     && pipenv sync --system \
-    && python -m pip uninstall --yes pipenv \
-    && rm -rf /root/.cache
+    && python -m pip uninstall --yes pipenv
 
 COPY server.py ./
 COPY dexpression dexpression

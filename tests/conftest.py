@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -115,6 +116,12 @@ def exported_learner(tmp_path_factory: pytest.TempPathFactory) -> Path:
     learner = Learner(inference_dataloaders(SEVEN, 48), network, loss_func=EmotionLoss())
     export_learner(learner, folder, 48, {}, to_onnx(learner, 48).SerializeToString())
     return folder / "dexpression.pkl"
+
+
+@pytest.fixture
+def model(exported_learner: Path, tmp_path: Path) -> Path:
+    """A copy of that export, to be changed."""
+    return Path(shutil.copytree(exported_learner.parent, tmp_path / "model")) / exported_learner.name
 
 
 @pytest.fixture(scope="session")

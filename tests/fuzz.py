@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import io
 import subprocess
 import sys
 import tempfile
@@ -61,6 +60,8 @@ def target_body() -> Target:
 
 def target_learner() -> Target:
     """Nothing happens but the making of a learner, whatever its pickle says."""
+    from test_artifact import archive_of
+
     import dexpression.artifact  # noqa: F401  # brings in all that a learner names: what imports do is not the file's doing
     from dexpression.unpickling import unpickle_learner
 
@@ -77,7 +78,7 @@ def target_learner() -> Target:
 
     def check(data: bytes) -> None:
         nonlocal watching
-        content = archive(data)
+        content = archive_of(data)
         watching = True
         try:
             unpickle_learner(content)
@@ -104,28 +105,15 @@ def target_manifest() -> Target:
     return check
 
 
-def archive(program: bytes) -> bytes:
-    """What `torch.save` writes, around another pickle."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as written:
-        parts = {"data.pkl": program, "byteorder": b"little", "data/0": bytes(64), "version": b"3\n"}
-        for name, content in parts.items():
-            written.writestr(f"archive/{name}", content)
-    return buffer.getvalue()
-
-
 def seeds(name: str) -> Iterator[bytes]:
     """What is right, for the fuzzer to spoil."""
-    from conftest import draw_face, encode, multipart
+    from conftest import encode, multipart
+    from test_hostile import FACE, PICTURES
 
-    face = draw_face("HAPPY", 0, 16)
     if name == "picture":
-        for file_format in ("JPEG", "PNG", "WEBP", "BMP", "GIF"):
-            for mode in ("L", "RGB", "P", "1", "CMYK", "LA", "RGBA", "I;16"):
-                with contextlib.suppress(OSError, ValueError):  # the format has no such mode
-                    yield encode(face.convert(mode), file_format)
+        yield from PICTURES.values()
     elif name == "body":
-        content = encode(face)
+        content = encode(FACE)
         yield b"\0\0" + multipart(content)
         yield b"\0\1" + multipart(content, content)
         yield b"\1\2" + content

@@ -23,6 +23,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def connect(url: str) -> socket.socket:
+    """A connection to be written to byte by byte."""
+    host, port = url.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=10)
+
+
 def start(port: int, model: Path, **settings: str) -> subprocess.Popen[str]:
     own = {key: value for key, value in os.environ.items() if not key.startswith("DEXPRESSION_")}
     environ = own | {"DEXPRESSION_PORT": str(port), "DEXPRESSION_MODEL_PATH": str(model)} | settings

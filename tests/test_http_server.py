@@ -12,7 +12,7 @@ from time import sleep as pause
 
 import pytest
 from conftest import MULTIPART, multipart
-from running import ask
+from running import ask, connect
 from test_web import FACE, StubPredictor
 
 from dexpression.http_server import HttpServer
@@ -68,6 +68,20 @@ def send(threads: ThreadPoolExecutor, url: str, count: int) -> list[Future[tuple
     return [threads.submit(ask, url, FACE) for _ in range(count)]
 
 
+Answers = list[Future[tuple[int, bytes]]]
+
+
+def send_while_it_works(
+    threads: ThreadPoolExecutor, url: str, predictor: SlowPredictor, count: int
+) -> tuple[Answers, Answers]:
+    """One request, and others that come while it is worked on: they are looked at when it is done."""
+    first = send(threads, url, 1)
+    assert predictor.begun.acquire(timeout=20)
+    others = send(threads, url, count)
+    pause(0.5)
+    return first, others
+
+
 def codes(answers: list[Future[tuple[int, bytes]]]) -> list[str]:
     return sorted(str(json.loads(answer.result()[1]).get("code", answer.result()[0])) for answer in answers)
 
@@ -75,10 +89,7 @@ def codes(answers: list[Future[tuple[int, bytes]]]) -> list[str]:
 def test_of_more_pictures_than_may_wait_the_surplus_is_told_to_come_back(serve, predictor):
     url = serve(queue=2)
     with ThreadPoolExecutor(8) as threads:
-        first = send(threads, url, 1)
-        assert predictor.begun.acquire(timeout=20)
-        others = send(threads, url, 5)
-        pause(0.5)  # they come while the first is worked on, and are looked at when it is done
+        first, others = send_while_it_works(threads, url, predictor, 5)
         predictor.answer()
         assert codes(first + others) == ["200"] * 3 + ["overloaded"] * 3
 
@@ -86,10 +97,7 @@ def test_of_more_pictures_than_may_wait_the_surplus_is_told_to_come_back(serve, 
 def test_who_has_waited_too_long_is_told_so_and_not_worked_for(serve, predictor):
     url = serve(patience_seconds=0.3)
     with ThreadPoolExecutor(8) as threads:
-        first = send(threads, url, 1)
-        assert predictor.begun.acquire(timeout=20)
-        others = send(threads, url, 3)
-        pause(0.2)
+        first, others = send_while_it_works(threads, url, predictor, 3)
         predictor.answer(1)  # now all three are looked at, and one of them is begun
         assert predictor.begun.acquire(timeout=20)
         pause(0.5)
@@ -100,13 +108,12 @@ def test_who_has_waited_too_long_is_told_so_and_not_worked_for(serve, predictor)
 
 def test_nothing_is_worked_on_for_callers_who_have_gone(serve, predictor):
     url = serve()
-    host, port = url.removeprefix("http://").split(":")
     body = multipart(FACE)
     head = f"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: {MULTIPART}\r\nContent-Length: {len(body)}\r\n\r\n"
     with ThreadPoolExecutor(1) as threads:
         first = send(threads, url, 1)
         assert predictor.begun.acquire(timeout=20)
-        gone = [socket.create_connection((host, int(port))) for _ in range(3)]
+        gone = [connect(url) for _ in range(3)]
         for connection in gone:
             connection.sendall(head.encode() + body)
         predictor.answer(1)
@@ -131,8 +138,7 @@ def test_what_is_refused_keeps_its_connection_and_has_the_one_shape(serve, predi
 def test_a_slow_sender_keeps_nobody_waiting(serve, predictor):
     predictor.answer()
     url = serve()
-    host, port = url.removeprefix("http://").split(":")
-    slow = [socket.create_connection((host, int(port))) for _ in range(50)]
+    slow = [connect(url) for _ in range(50)]
     try:
         for connection in slow:
             connection.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nx")
@@ -145,8 +151,7 @@ def test_a_slow_sender_keeps_nobody_waiting(serve, predictor):
 def test_large_uploads_that_are_never_finished_do_not_fill_the_memory(serve, predictor):
     predictor.answer()
     url = serve(max_upload_bytes=100_000)
-    host, port = url.removeprefix("http://").split(":")
-    held = [socket.create_connection((host, int(port))) for _ in range(40)]
+    held = [connect(url) for _ in range(40)]
     answers = []
     try:
         for connection in held:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from conftest import draw_face, encode
 from PIL import Image
-from running import ask, free_port, start, wait_until_ready
+from running import ask, connect, free_port, start, wait_until_ready
 
 from dexpression.http_server import HttpServer
 from dexpression.labels import FIVE, SEVEN
@@ -30,8 +30,7 @@ MAX_UPLOAD = 2_000_000
 
 def exchange(url: str, sent: bytes) -> tuple[bytes, bytes]:
     """Head and body of the answer to these bytes."""
-    host, port = url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
+    with connect(url) as connection:
         connection.sendall(sent)
         head, _, body = b"".join(iter(lambda: connection.recv(4096), b"")).partition(b"\r\n\r\n")
     return head, body

@@ -128,12 +128,6 @@ def sha256(model: Path) -> str:
     return Manifest.read(model.with_suffix(".json")).sha256
 
 
-@pytest.fixture
-def model(exported_learner: Path, tmp_path: Path) -> Path:
-    """A copy, to be changed."""
-    return Path(shutil.copytree(exported_learner.parent, tmp_path / "model")) / exported_learner.name
-
-
 @pytest.fixture(scope="module")
 def other_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(1)

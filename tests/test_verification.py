@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +20,6 @@ from dexpression.learner import torch_engine
 from dexpression.manifest import ENGINE_FILE
 from dexpression.settings import Settings
 from dexpression.verification import verify_export
-
-
-@pytest.fixture
-def model(exported_learner: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(exported_learner.parent, tmp_path / "model")) / exported_learner.name
 
 
 def export_again(model: Path, damage: float, engine: bytes | None = None) -> None:

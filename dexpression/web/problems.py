@@ -30,7 +30,8 @@ CODES = {413: "payload_too_large"}  # the others are called as HTTP calls them
 
 
 def problem_members(status: int, code: str, detail: str, request_id: str) -> dict[str, Any]:
-    """Those of RFC 9457, and `code` (stable), `error` (the same text as `detail`) and `request_id`."""
+    """Those of RFC 9457, and `code` (stable), `error` (the same text as `detail`) and `request_id`; counted."""
+    REJECTS.labels(code).inc()
     return {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
@@ -49,13 +50,11 @@ def problem_of(error: Exception) -> dict[str, Any]:
         status, code, said = error.status, error.code, str(error)
     if status == 500:
         log_failure(error)
-    REJECTS.labels(code).inc()
     return problem_members(status, code, said, g.request_id)
 
 
 def problem_body(error: RequestError, request_id: str) -> bytes:
     """A whole body, of an error of ours that no route has raised."""
-    REJECTS.labels(error.code).inc()
     return json.dumps(problem_members(error.status, error.code, str(error), request_id)).encode()
 
 
@@ -66,7 +65,6 @@ def log_failure(error: BaseException) -> None:
 def http_problem(status: int, name: str, said: str, request_id: str) -> bytes:
     """A whole body, of an error that a library has given a status, a name and a text."""
     code = CODES.get(status) or name.lower().replace(" ", "_")
-    REJECTS.labels(code).inc()
     return json.dumps(problem_members(status, code, HELP.get(status, said), request_id)).encode()
 
 
