@@ -170,9 +170,19 @@ def _recipe_options(label_sets: Sequence[str]) -> argparse.ArgumentParser:
         "--votes", type=float, help="weight of the FER+ votes in the loss, if there are any (default: 1)"
     )
     recipe.add_argument("--blend", type=float, help="share of the votes' head in the answer, 0 to 1 (default: 0.3)")
+    recipe.add_argument("--augmentation", type=float, help="strength of turns, shifts, patches (default: 1)")
     recipe.add_argument("--precision", choices=["auto", "bfloat16", "float32"])
     recipe.add_argument("--seed", type=int)
     recipe.add_argument("--start", type=Path, metavar="FILE", help="go on from an exported learner, not from nothing")
+    recipe.add_argument(
+        "--teacher",
+        dest="teachers",
+        action="append",
+        type=Path,
+        metavar="FILE",
+        help="an exported learner whose answers are learnt beside the truth; give it again for more than one",
+    )
+    recipe.add_argument("--trust", type=float, help="the teachers' share in what is learnt, 0 to 1 (default: 0.6)")
     recipe.add_argument("--runs", type=Path, default=Path("runs"), help="for checkpoints (default: runs)")
     return recipe
 

@@ -9,22 +9,23 @@ from fastai.vision.augment import AffineCoordTfm, PadMode, RandTransform, affine
 from torch import Tensor
 
 
-def augmentations(max_shift: float = 0.1, max_rotate: float = 15.0, max_zoom: float = 1.25) -> list[Any]:
-    """Flip, rotation (degrees), zoom (1/max_zoom..max_zoom), shift (share of the side), light, and erased patches."""
+def augmentations(strength: float = 1.0) -> list[Any]:
+    """Flip, and at strength 1 up to 15 degrees, zoom of 1.25, shift of a tenth, light, a patch in half of the faces."""
+    max_zoom = 1 + 0.25 * strength
     # Given to fastai's own, the shift becomes one matrix with them, so that a face is interpolated once.
-    shift = AffineCoordTfm(aff_fs=RandomShift(max_shift), pad_mode=PadMode.Zeros, align_corners=False)
+    shift = AffineCoordTfm(aff_fs=RandomShift(0.1 * strength), pad_mode=PadMode.Zeros, align_corners=False)
     changes = aug_transforms(
-        max_rotate=max_rotate,
+        max_rotate=15.0 * strength,
         min_zoom=1 / max_zoom,
         max_zoom=max_zoom,
         max_warp=0.0,
-        max_lighting=0.3,
+        max_lighting=0.3 * strength,
         p_affine=0.9,
         p_lighting=0.5,
         pad_mode=PadMode.Zeros,
         xtra_tfms=[shift],
     )
-    return [*changes, ErasePatch()]
+    return [*changes, ErasePatch(0.5 * strength)]
 
 
 class RandomShift:

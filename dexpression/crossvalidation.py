@@ -12,13 +12,12 @@ from statistics import mean, pstdev
 from fastai.torch_core import set_seed
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from dexpression.augmentation import augmentations
 from dexpression.data import distinct_faces, read_labelled, split_dataloaders
 from dexpression.errors import DataError
 from dexpression.evaluation import Evaluation
 from dexpression.exporting import evaluate_learner
 from dexpression.sources import Face
-from dexpression.training import Recipe, create_learner, fit
+from dexpression.training import Recipe, create_learner, dataloader_options, fit
 
 logger = logging.getLogger(__name__)
 
@@ -53,19 +52,12 @@ def crossvalidate(
     Splits of the source are laid aside. `group_by` finds in a file's name what must never stand on both sides, such as
     the person: its first group, or the whole match. A stopped run goes on where it was.
     """
+    options = dataloader_options(recipe)
     faces = distinct_faces(read_labelled(source, recipe.labels, recipe.image_size).faces)
     results = []
     for train, valid in _folds(faces, folds, group_by, recipe.seed):
         set_seed(recipe.seed)
-        dataloaders = split_dataloaders(
-            train,
-            valid,
-            labels=recipe.labels,
-            with_votes=recipe.votes > 0,
-            batch_size=recipe.batch_size,
-            augmentations=augmentations(),
-        )
-        learner = create_learner(dataloaders, recipe)
+        learner = create_learner(split_dataloaders(train, valid, **options), recipe)
         fit(learner, recipe, runs)
         results.append(evaluate_learner(learner)[recipe.labels])
         logger.info("Fold %d of %d: accuracy %.4f", len(results), folds, results[-1].accuracy)

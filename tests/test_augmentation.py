@@ -29,6 +29,12 @@ def test_validation_faces_are_left_as_they_are():
     assert torch.allclose(Pipeline(augmentations(), split_idx=1)(batch()), batch(), atol=1e-5)
 
 
+def test_at_strength_nothing_a_face_is_at_most_mirrored():
+    plain = batch()
+    views = {view.numpy().round(4).tobytes() for view in (plain[0], plain[0].flip(-1))}
+    assert {image.numpy().round(4).tobytes() for image in Pipeline(augmentations(0.0), split_idx=0)(batch())} <= views
+
+
 def test_a_shift_moves_by_no_more_than_its_share_of_the_side():
     matrices = RandomShift(0.1)(batch(1000))
     shifts = torch.Tensor(matrices)[:, :2, 2] / 2  # grid coordinates run from -1 to 1, so 2 is the whole side
