@@ -9,6 +9,7 @@ import io
 import json
 import pickle
 import platform
+import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -30,6 +31,7 @@ from dexpression.errors import (
     ForeignClass,
     IncompatibleVersion,
     RecipeError,
+    UnwritableArtifact,
 )
 from dexpression.golden import golden_faces
 from dexpression.learner import torch_engine
@@ -59,7 +61,8 @@ def export_learner(
 ) -> Manifest:
     """Write the lean learner, its ONNX form if there is one, and their manifest into `directory`.
 
-    `facts` are the manifest's fields that describe the training.
+    `facts` are the manifest's fields that describe the training. Raises UnwritableArtifact, and then
+    what lay there before is still there.
     """
     labels = list(learner.dls.vocab)
     lean = lean_learner(learner, image_size)
@@ -75,14 +78,11 @@ def export_learner(
         golden=torch_engine(lean)(golden_faces(image_size)).tolist(),
         **facts,
     )
-    directory.mkdir(parents=True, exist_ok=True)
-    learner_path = directory / LEARNER_FILE
-    _replace(learner_path, content)
-    if engine:
-        _replace(directory / ENGINE_FILE, engine)
-    else:
+    files = {LEARNER_FILE: content} | ({ENGINE_FILE: engine} if engine else {})
+    told = json.dumps(dataclasses.asdict(manifest), indent=2) + "\n"
+    _write_all(directory, files | {manifest_path(Path(LEARNER_FILE)).name: told.encode()})
+    if not engine:
         (directory / ENGINE_FILE).unlink(missing_ok=True)
-    _replace(manifest_path(learner_path), (json.dumps(dataclasses.asdict(manifest), indent=2) + "\n").encode())
     return manifest
 
 
@@ -150,10 +150,20 @@ def _pickled(learner: Learner) -> bytes:
     return buffer.getvalue()
 
 
-def _replace(path: Path, content: bytes) -> None:
-    partial = path.with_name(path.name + ".partial")  # a server that reads meanwhile sees the old file or the new one
-    partial.write_bytes(content)
-    partial.replace(path)
+def _write_all(directory: Path, files: Mapping[str, bytes]) -> None:
+    """Every one in full before any takes its place: a full disk leaves the old ones, a reader sees no half of one."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".partial-", dir=directory) as folder:
+            for name, content in files.items():
+                Path(folder, name).write_bytes(content)
+            for name in files:
+                Path(folder, name).replace(directory / name)
+    except OSError as error:
+        raise UnwritableArtifact(
+            f"Cannot export to {directory} ({error.strerror}). Make room there, or choose another folder; "
+            "the command, given again, trains no finished run again."
+        ) from error
 
 
 def _versions() -> dict[str, str]:

@@ -29,6 +29,10 @@ class MissingArtifact(ArtifactError):
     """A file of the exported learner, or its manifest, is not there or cannot be read."""
 
 
+class UnwritableArtifact(ArtifactError):
+    """There is no room for an export, or no right to write it."""
+
+
 class BrokenManifest(ArtifactError):
     """The manifest is not one of ours, or does not fit the learner."""
 
@@ -104,6 +108,11 @@ class NotReady(RequestError):
 class Overloaded(RequestError):
     code, status = "overloaded", 503
     headers: ClassVar[dict[str, str]] = {"Retry-After": "1"}
+
+
+class TooLittleMemory(Overloaded):
+    def __init__(self) -> None:
+        super().__init__("There is too little memory for this now. Send it again in a second, or in smaller pieces.")
 
 
 class Unauthorized(RequestError):

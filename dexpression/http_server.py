@@ -28,7 +28,8 @@ from dexpression.web.protection import ALWAYS
 from dexpression.web.records import NO_ROUTE, record_request
 from dexpression.web.service import Service
 
-CONNECTIONS = 1_000  # held open at once
+CONNECTIONS = 1_000  # held open at once, where the system allows a process as many
+OWN_FILES = 64  # that a process has open besides; it has about 30
 HELD_UPLOADS = 16  # of the largest size, in memory at once; who sends more is told to come again
 SMALL = 65_536  # bytes of a request that is read all the same, as those for health are
 LINGER = 1.0  # seconds that a stop leaves idle connections open, so that who is about to ask is told to go elsewhere
@@ -52,7 +53,7 @@ class HttpServer:
             app,
             sockets=[listener],
             _dispatcher=self._queue,
-            connection_limit=CONNECTIONS,
+            connection_limit=_affordable_connections(),
             channel_request_lookahead=1,  # or it would not be seen that who waits has gone
             asyncore_use_poll=sys.platform != "win32",  # select takes no file number above 1,023
             ident="dexpression",
@@ -235,3 +236,13 @@ class ProblemChannel(HTTPChannel):
     parser_class = BoundedParser
     task_class = ClosingTask
     error_task_class = ProblemTask
+
+
+def _affordable_connections() -> int:
+    """Those that come when no file number is left could not even be closed: they would be seen again and again."""
+    if sys.platform == "win32":
+        return CONNECTIONS
+    import resource
+
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return CONNECTIONS if files == resource.RLIM_INFINITY else min(CONNECTIONS, max(1, files - OWN_FILES))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import ExifTags, Image, ImageOps
 
-from dexpression.errors import EmptyFile, TooManyPixels, UnreadableImage
+from dexpression.errors import EmptyFile, TooLittleMemory, TooManyPixels, UnreadableImage
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")  # an allow-list: Pillow tries no other decoder
 PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"}  # of the files that are looked for in a folder
@@ -109,6 +109,8 @@ def _opened(source: Source, max_pixels: int) -> Iterator[Image.Image]:
             yield image
     except TooManyPixels:
         raise
+    except MemoryError as error:
+        raise TooLittleMemory from error
     except Image.DecompressionBombError as error:
         raise TooManyPixels("The picture has far too many pixels. Scale it down and send it again.") from error
     except Exception as error:  # decoders raise nearly anything (OSError, SyntaxError, struct.error) on broken bytes

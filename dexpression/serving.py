@@ -166,7 +166,7 @@ class Supervisor:
             reason = error if isinstance(error, DeXpressionError) else f"Its check failed ({type(error).__name__})."
             logger.error("The new model is not used; the one before answers on. %s", reason)
             return
-        if model[1].sha256 == self._model[1].sha256:
+        if model == self._model:
             return
         self._model = model
         for worker in self._workers:

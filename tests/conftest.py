@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -21,6 +22,9 @@ from dexpression.data import inference_dataloaders
 from dexpression.labels import FER2013_ORDER, SEVEN
 from dexpression.loss import EmotionLoss
 from dexpression.quantisation import to_onnx
+
+if TYPE_CHECKING:
+    from running import Server
 
 default_device(use=False)  # a GPU would train and predict a little differently every time
 torch.set_num_threads(1)  # tests make small batches; several threads would only wait for each other
@@ -118,10 +122,31 @@ def exported_learner(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "dexpression.pkl"
 
 
+@pytest.fixture(scope="session")
+def other_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another export, of other weights."""
+    torch.manual_seed(1)
+    learner = Learner(inference_dataloaders(SEVEN, 48), DeXpression.compact(7).eval(), loss_func=EmotionLoss())
+    folder = tmp_path_factory.mktemp("other")
+    export_learner(learner, folder, 48, {}, to_onnx(learner, 48).SerializeToString())
+    return folder / "dexpression.pkl"
+
+
 @pytest.fixture
 def model(exported_learner: Path, tmp_path: Path) -> Path:
     """A copy of that export, to be changed."""
     return Path(shutil.copytree(exported_learner.parent, tmp_path / "model")) / exported_learner.name
+
+
+@pytest.fixture
+def server(model: Path) -> Iterator[Server]:
+    """A server of its own for a test, with that copy."""
+    from running import Server
+
+    server = Server(model)
+    yield server
+    server.stop()
+    print(f"{server.answers.total()} answered, {len(server.failures)} lost")  # pipenv run faults shows it
 
 
 @pytest.fixture(scope="session")

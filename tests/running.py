@@ -1,20 +1,30 @@
-"""A server as a user starts it, in a process of its own."""
+"""A server as a user starts it, in a process of its own, and callers who keep it busy."""
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 import pytest
-from conftest import MULTIPART, multipart
+from conftest import MULTIPART, draw_face, encode, multipart
+
+from dexpression.manifest import Manifest
 
 ROOT = Path(__file__).parent.parent
+MODEL_HEADER = "X-Model-SHA256"
 
 
 def free_port() -> int:
@@ -56,3 +66,104 @@ def wait_until_ready(url: str, process: subprocess.Popen[str]) -> None:
         except urllib.error.URLError:
             time.sleep(0.2)
     pytest.fail("The server did not get ready in two minutes.")
+
+
+class Server:
+    """Two workers, a log that can be read while they run, and callers."""
+
+    def __init__(self, model: Path, **settings: str) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.process = start(self.port, model, DEXPRESSION_WORKERS="2", DEXPRESSION_LOG="json", **settings)
+        self.answers: Counter[tuple[int, str]] = Counter()  # by status and model
+        self.failures: list[str] = []
+        self.lines: list[str] = []
+        self._log_reader = threading.Thread(target=self._keep_log)
+        self._log_reader.start()
+        wait_until_ready(self.url, self.process)
+
+    def _keep_log(self) -> None:
+        with self.process.stderr as lines:
+            self.lines.extend(lines)
+
+    @property
+    def log(self) -> str:
+        return "".join(line for line in self.lines if '"route"' not in line)
+
+    def workers(self) -> list[int]:
+        """The processes that answer, which are all that import the app."""
+        children = f"PPid:\t{self.process.pid}\n"
+        return [
+            int(entry.name)
+            for entry in Path("/proc").iterdir()
+            if entry.name.isdigit()
+            and children in read_file(entry / "status")
+            and "spawn_main" in read_file(entry / "cmdline")
+        ]
+
+    @contextmanager
+    def callers(self, count: int = 32) -> Iterator[None]:
+        """That many ask one after the other, on connections that they keep."""
+        done = threading.Event()
+        threads = [threading.Thread(target=self._call, args=(done,)) for _ in range(count)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            for thread in threads:
+                thread.join()
+
+    def _call(self, done: threading.Event) -> None:
+        body = multipart(encode(draw_face("HAPPY", 0)))
+        with closing(HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
+            connection.auto_open = False
+            while not done.is_set():
+                try:
+                    if connection.sock is None:
+                        connection.connect()
+                except OSError:  # nobody listens (any more): no request was lost
+                    time.sleep(0.05)
+                    continue
+                try:
+                    connection.request("POST", "/", body, {"Content-Type": MULTIPART})
+                    with connection.getresponse() as response:
+                        response.read()
+                    self.answers[response.status, response.headers.get(MODEL_HEADER, "")] += 1
+                except (OSError, HTTPException) as error:
+                    self.failures.append(repr(error))
+                    connection.close()
+
+    def answering(self) -> int:
+        """Workers that are ready, as the metrics tell."""
+        counts = re.findall(r"^dexpression_model_workers\S* (\d)", ask(f"{self.url}/metrics")[1].decode(), re.MULTILINE)
+        return sum(map(int, counts))
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(30)
+        self._log_reader.join()
+
+    def card(self) -> tuple[str, str]:
+        """The model, as the header and as the body of GET /v1/model name it."""
+        with urllib.request.urlopen(f"{self.url}/v1/model") as response:
+            return response.headers[MODEL_HEADER], json.load(response)["sha256"]
+
+    def wait(self, condition: Callable[[], object], seconds: float = 180) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, self.log
+            time.sleep(0.05)
+
+
+def read_file(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def sha256(model: Path) -> str:
+    """As its manifest says."""
+    return Manifest.read(model.with_suffix(".json")).sha256

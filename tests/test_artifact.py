@@ -9,6 +9,7 @@ import json
 import os
 import pickle
 import pickletools
+import sys
 import tracemalloc
 import warnings
 import zipfile
@@ -31,6 +32,7 @@ from dexpression.errors import (
     ForeignClass,
     IncompatibleVersion,
     MissingArtifact,
+    UnwritableArtifact,
 )
 from dexpression.labels import FIVE, SEVEN
 from dexpression.loss import EmotionLoss
@@ -278,3 +280,18 @@ def test_an_archive_of_other_versions_that_does_not_load_names_them(exported):
     write_manifest(exported, versions={"python": "3.9.0", "torch": "1.10.0", "fastai": version("fastai")})
     with pytest.raises(BrokenLearner, match=r"of python 3.9.0, torch 1.10.0, .*: install those"):
         load_exported(exported)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
+def test_an_export_that_finds_no_room_leaves_the_one_before(exported, tmp_path):
+    import resource
+
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))  # a learner has four times as many bytes
+    try:
+        with pytest.raises(UnwritableArtifact, match=r"Cannot export to .* \(File too large\)\. Make room there"):
+            export_learner(load_exported(exported)[0], tmp_path, 48, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before

@@ -6,9 +6,9 @@ import contextlib
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from time import sleep as pause
 
 import pytest
 from conftest import MULTIPART, multipart
@@ -78,7 +78,7 @@ def send_while_it_works(
     first = send(threads, url, 1)
     assert predictor.begun.acquire(timeout=20)
     others = send(threads, url, count)
-    pause(0.5)
+    time.sleep(0.5)
     return first, others
 
 
@@ -100,7 +100,7 @@ def test_who_has_waited_too_long_is_told_so_and_not_worked_for(serve, predictor)
         first, others = send_while_it_works(threads, url, predictor, 3)
         predictor.answer(1)  # now all three are looked at, and one of them is begun
         assert predictor.begun.acquire(timeout=20)
-        pause(0.5)
+        time.sleep(0.5)
         predictor.answer()
         assert codes(first + others) == ["200"] * 2 + ["overloaded"] * 2
     assert len(predictor.seen) == 2
@@ -120,7 +120,7 @@ def test_nothing_is_worked_on_for_callers_who_have_gone(serve, predictor):
         assert predictor.begun.acquire(timeout=20)  # of the first of the three
         for connection in gone:
             connection.close()
-        pause(0.1)  # more than is answered at a stretch
+        time.sleep(0.1)  # more than is answered at a stretch
         predictor.answer()
         assert codes(first + send(threads, url, 1)) == ["200"] * 2
     assert len(predictor.seen) == 3
@@ -167,5 +167,15 @@ def test_large_uploads_that_are_never_finished_do_not_fill_the_memory(serve, pre
     finally:
         for connection in held:
             connection.close()
-    pause(0.5)
+    time.sleep(0.5)
     assert ask(url, bytes(90_000))[0] == 422  # there is room again
+
+
+@pytest.mark.parametrize("hours", [-24, 24], ids=["back", "ahead"])
+def test_a_clock_that_jumps_disturbs_no_request(serve, predictor, monkeypatch, hours):
+    url, now = serve(), time.time
+    with ThreadPoolExecutor(8) as threads:
+        first, others = send_while_it_works(threads, url, predictor, 3)
+        monkeypatch.setattr(time, "time", lambda: now() + hours * 3600)
+        predictor.answer()
+        assert codes(first + others + send(threads, url, 3)) == ["200"] * 7

@@ -2,146 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
 import sys
-import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from http.client import HTTPConnection, HTTPException
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
-from urllib.request import urlopen
 
 import pytest
-import torch
 from conftest import MULTIPART, draw_face, encode, multipart
-from fastai.learner import Learner
-from running import ask, free_port, start, wait_until_ready
-
-from dexpression.architecture import DeXpression
-from dexpression.artifact import export_learner
-from dexpression.data import inference_dataloaders
-from dexpression.labels import SEVEN
-from dexpression.loss import EmotionLoss
-from dexpression.manifest import Manifest
-from dexpression.quantisation import to_onnx
+from running import ask, read_file, sha256
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals between processes")
-
-MODEL_HEADER = "X-Model-SHA256"
-
-
-class Server:
-    """Two workers, a log that can be read while they run, and callers."""
-
-    def __init__(self, model: Path, **settings: str) -> None:
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.process = start(self.port, model, DEXPRESSION_WORKERS="2", DEXPRESSION_LOG="json", **settings)
-        self.answers: Counter[tuple[int, str]] = Counter()  # by status and model
-        self.failures: list[str] = []
-        self.lines: list[str] = []
-        self._log_reader = threading.Thread(target=self._keep_log)
-        self._log_reader.start()
-        wait_until_ready(self.url, self.process)
-
-    def _keep_log(self) -> None:
-        with self.process.stderr as lines:
-            self.lines.extend(lines)
-
-    @property
-    def log(self) -> str:
-        return "".join(line for line in self.lines if '"route"' not in line)
-
-    def workers(self) -> list[int]:
-        """The processes that answer, which are all that import the app."""
-        children = f"PPid:\t{self.process.pid}\n"
-        return [
-            int(entry.name)
-            for entry in Path("/proc").iterdir()
-            if entry.name.isdigit() and children in _read(entry / "status") and "spawn_main" in _read(entry / "cmdline")
-        ]
-
-    @contextmanager
-    def callers(self, count: int = 8) -> Iterator[None]:
-        """That many ask one after the other, on connections that they keep."""
-        done = threading.Event()
-        threads = [threading.Thread(target=self._call, args=(done,)) for _ in range(count)]
-        for thread in threads:
-            thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            for thread in threads:
-                thread.join()
-
-    def _call(self, done: threading.Event) -> None:
-        body = multipart(encode(draw_face("HAPPY", 0)))
-        with closing(HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
-            connection.auto_open = False
-            while not done.is_set():
-                try:
-                    if connection.sock is None:
-                        connection.connect()
-                except OSError:  # nobody listens (any more): no request was lost
-                    time.sleep(0.05)
-                    continue
-                try:
-                    connection.request("POST", "/", body, {"Content-Type": MULTIPART})
-                    with connection.getresponse() as response:
-                        response.read()
-                    self.answers[response.status, response.headers.get(MODEL_HEADER, "")] += 1
-                except (OSError, HTTPException) as error:
-                    self.failures.append(repr(error))
-                    connection.close()
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait(30)
-        self._log_reader.join()
-
-    def card(self) -> tuple[str, str]:
-        """The model, as the header and as the body of GET /v1/model name it."""
-        with urlopen(f"{self.url}/v1/model") as response:
-            return response.headers[MODEL_HEADER], json.load(response)["sha256"]
-
-    def wait(self, condition: Callable[[], object], seconds: float = 180) -> None:
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < deadline, self.log
-            time.sleep(0.05)
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:
-        return ""
-
-
-def sha256(model: Path) -> str:
-    return Manifest.read(model.with_suffix(".json")).sha256
-
-
-@pytest.fixture(scope="module")
-def other_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(1)
-    learner = Learner(inference_dataloaders(SEVEN, 48), DeXpression.compact(7).eval(), loss_func=EmotionLoss())
-    folder = tmp_path_factory.mktemp("other")
-    export_learner(learner, folder, 48, {}, to_onnx(learner, 48).SerializeToString())
-    return folder / "dexpression.pkl"
-
-
-@pytest.fixture
-def server(model: Path) -> Iterator[Server]:
-    server = Server(model)
-    yield server
-    server.stop()
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the workers in /proc")
@@ -151,11 +25,12 @@ def test_a_worker_that_dies_is_replaced_and_the_others_answer_meanwhile(server):
     with server.callers():
         server.wait(lambda: server.answers.total() > 50)
         os.kill(before[0], signal.SIGKILL)
-        answered = server.answers.total()
+        killed, answered = time.monotonic(), server.answers.total()
         server.wait(lambda: server.answers.total() > answered + 50)
-        server.wait(lambda: len(set(server.workers()) - set(before)) == 1)
+        server.wait(lambda: len(set(server.workers()) - set(before)) == 1 and server.answering() == 2)
+        print(f"{time.monotonic() - killed:.1f} s until two workers answered again")
     assert {status for status, _ in server.answers} == {200}
-    assert len(server.failures) <= 8  # what the dead one had in hand
+    assert len(server.failures) <= 32  # what the dead one had in hand
     assert f"Worker {before[0]} died (-9)" in server.log
 
 
@@ -170,7 +45,7 @@ def test_ten_deaths_in_a_row_cost_no_more_than_what_the_dead_had_in_hand(server)
         answered = server.answers.total()
         server.wait(lambda: server.answers.total() > answered + 200)
     assert {status for status, _ in server.answers} == {200}
-    assert len(server.failures) <= 10 * 8  # callers that each of them had
+    assert len(server.failures) <= 10 * 32  # callers that each of them had
     assert server.log.count("another takes its place") == 10
 
 
@@ -181,7 +56,8 @@ def test_while_a_worker_hangs_new_callers_are_answered_and_its_own_afterwards(se
         server.wait(lambda: server.answers.total() > 50)
         os.kill(hanging, signal.SIGSTOP)
         try:
-            for _ in range(5):
+            until = time.monotonic() + 10
+            while time.monotonic() < until:
                 assert ask(server.url, encode(draw_face("HAPPY", 0)))[0] == 200
         finally:
             os.kill(hanging, signal.SIGCONT)
@@ -234,7 +110,7 @@ def test_a_worker_that_is_replaced_after_the_model_went_bad_has_the_good_one(ser
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_loses_no_request(server, number):
-    with server.callers(16):
+    with server.callers():
         server.wait(lambda: server.answers.total() > 50)
         os.kill(server.process.pid, number)
         assert server.process.wait(30) == 0
@@ -264,7 +140,7 @@ def test_a_request_in_hand_is_finished_when_the_server_stops(server):
 
 
 def test_metrics_are_those_of_all_workers(server):
-    with server.callers(16):
+    with server.callers():
         server.wait(lambda: server.answers.total() > 200)
     text = ask(f"{server.url}/metrics")[1].decode()
     assert f'dexpression_requests_total{{method="POST",route="/",status="200"}} {server.answers.total()}.0' in text
@@ -273,5 +149,5 @@ def test_metrics_are_those_of_all_workers(server):
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the workers in /proc")
 def test_no_worker_has_loaded_torch(server):
-    maps = [_read(Path(f"/proc/{worker}/maps")) for worker in server.workers()]
+    maps = [read_file(Path(f"/proc/{worker}/maps")) for worker in server.workers()]
     assert all("onnxruntime" in text and "libtorch" not in text for text in maps)

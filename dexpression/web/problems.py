@@ -11,7 +11,7 @@ from typing import Any
 from flask import Flask, Response, current_app, g, request
 from werkzeug.exceptions import HTTPException, InternalServerError
 
-from dexpression.errors import RequestError
+from dexpression.errors import RequestError, TooLittleMemory
 from dexpression.web.metrics import REJECTS
 
 CONTENT_TYPE = "application/problem+json"
@@ -88,6 +88,10 @@ def register_problems(app: Flask) -> None:
     @app.errorhandler(RequestError)
     def refused(error: RequestError) -> Response:
         return Response(json.dumps(problem_of(error)), error.status, error.headers, content_type=CONTENT_TYPE)
+
+    @app.errorhandler(MemoryError)
+    def short_of_memory(error: MemoryError) -> Response:
+        return refused(TooLittleMemory())
 
     @app.errorhandler(HTTPException)
     def http_failure(error: HTTPException) -> Response:  # 404, 405, 413, and 500 for the unforeseen

@@ -1,0 +1,158 @@
+"""What befalls a server: models that cannot be read, callers who vanish, no memory, no files left; under load.
+
+`pipenv run faults` has the model replaced fifty times instead of six, and prints what was lost in each.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import signal
+import socket
+import time
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+from conftest import MULTIPART, draw_face, encode, multipart
+from PIL import Image
+from running import Server, ask, connect, read_file, sha256
+
+pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks into processes in /proc")
+
+REPLACEMENTS = int(os.environ.get("REPLACEMENTS", "6"))
+FILES = "dexpression.pkl", "dexpression.onnx", "dexpression.json"
+FACE = encode(draw_face("HAPPY", 0))
+REFUSED, TAKEN = "The new model is not used", "Answers come from the model"
+
+
+def put(source: Path, target: Path) -> None:
+    """Each file of an export in one step, as an export itself does."""
+    for name in FILES:
+        shutil.copy(source.with_name(name), target.with_name(name + ".partial"))
+        target.with_name(name + ".partial").replace(target.with_name(name))
+
+
+def spoil(model: Path, number: int) -> None:
+    """One of its files: damaged, cut, missing, or something that cannot be read."""
+    file = model.with_name(FILES[number % 3])
+    content = file.read_bytes()
+    file.unlink()
+    if number % 4 == 0:
+        file.write_bytes(content[:-1] + b"x")
+    elif number % 4 == 1:
+        file.write_bytes(content[: len(content) // 2])
+    elif number % 4 == 2:
+        file.mkdir()
+
+
+def mend(model: Path) -> None:
+    for name in FILES:
+        if model.with_name(name).is_dir():
+            model.with_name(name).rmdir()
+
+
+def test_of_models_that_replace_each_other_under_load_the_good_ones_alone_answer(server, model, other_model, tmp_path):
+    models = [other_model, Path(shutil.copytree(model.parent, tmp_path / "first")) / model.name]
+    good = {sha256(path) for path in models}
+    with server.callers():
+        server.wait(lambda: server.answers.total() > 50)
+        for number in range(REPLACEMENTS):
+            taken, refused = server.log.count(TAKEN), server.log.count(REFUSED)
+            mend(model)
+            put(models[taken % 2], model)  # the one that does not answer now
+            if number % 3 == 2:
+                spoil(model, number // 3)
+            server.wait(lambda before=taken + refused: server.log.count(TAKEN) + server.log.count(REFUSED) > before)
+    assert server.log.count(REFUSED) == REPLACEMENTS // 3
+    assert server.log.count(TAKEN) == REPLACEMENTS - REPLACEMENTS // 3
+    assert {status for status, _ in server.answers} == {200}
+    assert {answered_by for _, answered_by in server.answers} == good
+    assert server.failures == []
+
+
+def test_a_model_folder_that_is_gone_or_cannot_be_read_leaves_the_old_model_answering(server, model, tmp_path):
+    old = sha256(model)
+    with server.callers():
+        server.wait(lambda: server.answers.total() > 50)
+        model.parent.rename(tmp_path / "elsewhere")
+        server.wait(lambda: server.log.count(REFUSED) == 1)
+        (tmp_path / "elsewhere").rename(model.parent)
+        model.parent.chmod(0)
+        os.kill(server.process.pid, signal.SIGHUP)
+        if os.geteuid():  # who is root reads all the same
+            server.wait(lambda: server.log.count(REFUSED) == 2)
+        answered = server.answers.total()
+        server.wait(lambda: server.answers.total() > answered + 50)
+        model.parent.chmod(0o755)
+    assert server.answers.keys() == {(200, old)}
+    assert server.failures == []
+
+
+def test_an_export_that_ends_half_way_on_a_full_disk_leaves_the_old_model_answering(server, model, other_model):
+    old = sha256(model)
+    shutil.copy(other_model, model)  # and no room for its manifest
+    server.wait(lambda: REFUSED in server.log)
+    assert server.card() == (old, old)
+
+
+def test_callers_who_vanish_cost_the_others_nothing(server):
+    body = multipart(FACE)
+    head = f"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: {MULTIPART}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    files = [len(list(Path(f"/proc/{worker}/fd").iterdir())) for worker in server.workers()]
+    with server.callers():
+        server.wait(lambda: server.answers.total() > 50)
+        for number in range(300):
+            connection = connect(server.url)
+            connection.sendall((head + body)[: (len(head) + len(body)) * (number % 10 + 1) // 10])
+            if number % 2:  # a reset instead of an end
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            connection.close()
+        answered = server.answers.total()
+        server.wait(lambda: server.answers.total() > answered + 50)
+    assert {status for status, _ in server.answers} == {200}
+    assert server.failures == []
+    server.wait(
+        lambda: sum(len(list(Path(f"/proc/{worker}/fd").iterdir())) for worker in server.workers()) <= sum(files) + 2
+    )
+
+
+def test_more_callers_than_there_are_file_numbers_wait_and_are_answered(model, monkeypatch):
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (128, before[1]))  # the server inherits it
+    try:
+        server = Server(model)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    try:
+        with ExitStack() as held:
+            for _ in range(300):  # more than both workers may have open
+                held.enter_context(closing(connect(server.url)))
+            time.sleep(1)
+            assert "Too many open files" not in server.log
+            assert server.log.count("\n") < 20  # it does not fill the log with them either
+            assert len(server.workers()) == 2
+        assert ask(server.url, FACE)[0] == 200
+        with server.callers():
+            server.wait(lambda: server.answers.total() > 100)
+        assert {status for status, _ in server.answers} == {200}
+        assert server.failures == []
+    finally:
+        server.stop()
+
+
+def test_what_there_is_too_little_memory_for_is_told_so_and_the_rest_is_answered(server):
+    large = encode(Image.new("RGB", (7000, 7000)), "PNG")
+    for worker in server.workers():
+        size = int(read_file(Path(f"/proc/{worker}/statm")).split()[0]) * resource.getpagesize()
+        resource.prlimit(worker, resource.RLIMIT_AS, (size + 60_000_000, resource.RLIM_INFINITY))
+    with server.callers():
+        statuses = [ask(server.url, large)[0] for _ in range(6)]
+        answered = server.answers.total()
+        server.wait(lambda: server.answers.total() > answered + 50)
+    assert statuses == [503] * 6
+    assert {status for status, _ in server.answers} == {200}
+    assert server.failures == []
+    assert len(server.workers()) == 2
+    assert "Traceback" not in server.log
