@@ -174,15 +174,6 @@ def _recipe_options(label_sets: Sequence[str]) -> argparse.ArgumentParser:
     recipe.add_argument("--precision", choices=["auto", "bfloat16", "float32"])
     recipe.add_argument("--seed", type=int)
     recipe.add_argument("--start", type=Path, metavar="FILE", help="go on from an exported learner, not from nothing")
-    recipe.add_argument(
-        "--teacher",
-        dest="teachers",
-        action="append",
-        type=Path,
-        metavar="FILE",
-        help="an exported learner whose answers are learnt beside the truth; give it again for more than one",
-    )
-    recipe.add_argument("--trust", type=float, help="the teachers' share in what is learnt, 0 to 1 (default: 0.6)")
     recipe.add_argument("--runs", type=Path, default=Path("runs"), help="for checkpoints (default: runs)")
     return recipe
 

@@ -11,7 +11,7 @@ import pickle
 import platform
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -30,7 +30,6 @@ from dexpression.errors import (
     BrokenManifest,
     ForeignClass,
     IncompatibleVersion,
-    RecipeError,
     UnwritableArtifact,
 )
 from dexpression.golden import golden_faces
@@ -99,16 +98,6 @@ def load_exported(learner_path: Path) -> tuple[Learner, Manifest]:
     if made_for != (manifest.labels, manifest.image_size):
         raise BrokenManifest(f"{learner_path.name} has other labels or another size than its manifest. Export again.")
     return learner, manifest
-
-
-def load_alike(learner_path: Path, labels: Sequence[str], image_size: int) -> Learner:
-    """A learner to go on from, or to learn from: raises RecipeError if it is for other labels or another size, too."""
-    learner, manifest = load_exported(learner_path)
-    given, wanted = (manifest.labels, manifest.image_size), (list(labels), image_size)
-    if given != wanted:
-        theirs, ours = (f"{len(names)} labels and {size}x{size} pixels" for names, size in (given, wanted))
-        raise RecipeError(f"{learner_path.name} is for {theirs}; this run is for {ours}. Choose the same.")
-    return learner
 
 
 def _unpickled(content: bytes, name: str, manifest: Manifest) -> Learner:

@@ -52,12 +52,11 @@ def crossvalidate(
     Splits of the source are laid aside. `group_by` finds in a file's name what must never stand on both sides, such as
     the person: its first group, or the whole match. A stopped run goes on where it was.
     """
-    options = dataloader_options(recipe)
     faces = distinct_faces(read_labelled(source, recipe.labels, recipe.image_size).faces)
     results = []
     for train, valid in _folds(faces, folds, group_by, recipe.seed):
         set_seed(recipe.seed)
-        learner = create_learner(split_dataloaders(train, valid, **options), recipe)
+        learner = create_learner(split_dataloaders(train, valid, **dataloader_options(recipe)), recipe)
         fit(learner, recipe, runs)
         results.append(evaluate_learner(learner)[recipe.labels])
         logger.info("Fold %d of %d: accuracy %.4f", len(results), folds, results[-1].accuracy)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -38,8 +38,6 @@ from dexpression.sources import Face, FaceSet, Split, add_votes, find_votes, rea
 
 MEAN, STD = 0.5, 0.25  # of pixels in 0..1; FER2013's own are 0.507 and 0.255
 
-Teach = Callable[[Sequence[Face], int], list[Face]]  # faces, heads -> the same faces with targets
-
 logger = logging.getLogger(__name__)
 
 
@@ -70,26 +68,18 @@ def face_dataloaders(
     valid_fraction: float = 0.1,
     seed: int = 0,
     augmentations: Sequence[Any] = (),
-    teach: Teach | None = None,
 ) -> DataLoaders:
     """Class folders (with or without splits) or fer2013.csv -> DataLoaders of (N, 1, size, size) faces and labels.
 
     Images that most people called "not a face" (where there are votes) and repeated images are left out; a missing
     valid split is taken from train. With `with_votes`, where there are votes, a third part is (N, labels): the share of
-    votes a label, all zero where nobody chose one of `labels`. With `teach`, the third part is what each of one or, for
-    the votes, two heads is to learn: (N, heads * labels). Raises DataError.
+    votes a label, all zero where nobody chose one of `labels`. Raises DataError.
     """
     found = read_labelled(source, labels, size, votes)
     train, valid = split_faces(found.faces, valid_fraction, seed)
     logger.info("After repeats and non-faces were dropped: %d train, %d valid", len(train), len(valid))
     return split_dataloaders(
-        train,
-        valid,
-        labels=labels,
-        with_votes=with_votes,
-        batch_size=batch_size,
-        augmentations=augmentations,
-        teach=teach,
+        train, valid, labels=labels, with_votes=with_votes, batch_size=batch_size, augmentations=augmentations
     )
 
 
@@ -111,21 +101,14 @@ def split_dataloaders(
     with_votes: bool = False,
     batch_size: int = 128,
     augmentations: Sequence[Any] = (),
-    teach: Teach | None = None,
 ) -> DataLoaders:
     """DataLoaders of faces that were split already; see `face_dataloaders`."""
     vocabulary, size = LABEL_SETS[labels], train[0].image.width
     blocks: list[Any] = [TransformBlock(type_tfms=ReadFace(size), item_tfms=ToTensor), CategoryBlock(vocabulary)]
     getters: list[Any] = [attrgetter("label")]
-    heads = 2 if with_votes and train[0].votes else 1
-    if teach:
-        train, valid = teach(train, heads), teach(valid, heads)
-        blocks.append(RegressionBlock())
-        getters.append(lambda face: [share for head in face.targets for share in head])  # fastai shows rows, no tables
-    elif heads == 2:
-        blocks.append(RegressionBlock())
-        # Not a function with hints: fasttransform would take what it returns for a class.
-        getters.append(lambda face: vote_shares(face, vocabulary))
+    if with_votes and train[0].votes:
+        blocks.append(RegressionBlock(len(vocabulary)))
+        getters.append(_VoteShares(vocabulary))
     block = DataBlock(
         blocks=blocks,
         n_inp=1,
@@ -183,17 +166,9 @@ def stack_pixels(faces: Sequence[Face]) -> np.ndarray:
     return np.stack([np.asarray(face.image) for face in faces])[:, None]
 
 
-def vote_shares(face: Face, vocabulary: Sequence[str]) -> list[float]:
-    """The share of votes a label, of those for one of `vocabulary`; all zero where there are none."""
-    counts = {find_label(column): count for column, count in (face.votes or {}).items()}
-    total = sum(counts.get(label, 0) for label in vocabulary)
-    return [counts.get(label, 0) / max(total, 1) for label in vocabulary]
-
-
 def has_votes(dataloaders: DataLoaders) -> bool:
-    """Whether a batch says what people voted for, which a second head learns."""
-    taught = dataloaders.train_ds.items[0].targets
-    return len(dataloaders.train_ds.tls) == 3 and (taught is None or len(taught) == 2)
+    """Whether a batch has a third part, the votes."""
+    return len(dataloaders.train_ds.tls) == 3
 
 
 def distinct_faces(faces: Sequence[Face]) -> list[Face]:
@@ -219,6 +194,16 @@ def fingerprint(dataloaders: DataLoaders) -> str:
                 digest.update(repr(sorted(face.votes.items())).encode())
         digest.update(b"||")
     return digest.hexdigest()
+
+
+class _VoteShares:
+    def __init__(self, vocabulary: Sequence[str]) -> None:
+        self.vocabulary = vocabulary
+
+    def __call__(self, face: Face) -> list[float]:
+        counts = {find_label(column): count for column, count in (face.votes or {}).items()}
+        total = sum(counts.get(label, 0) for label in self.vocabulary)
+        return [counts.get(label, 0) / max(total, 1) for label in self.vocabulary]
 
 
 class _AnyLabel(Transform):

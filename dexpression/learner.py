@@ -25,13 +25,8 @@ class FaceReader(nn.Module):
         self.mean, self.std = float(normalize.mean), float(normalize.std)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        probabilities: Tensor = self.loss.activation(self.logits(pixels))
+        probabilities: Tensor = self.loss.activation(self.network((pixels.float() / 255 - self.mean) / self.std))
         return probabilities
-
-    def logits(self, pixels: Tensor) -> Tensor:
-        """What the network says before the activation."""
-        logits: Tensor = self.network((pixels.float() / 255 - self.mean) / self.std)
-        return logits
 
 
 def torch_engine(learner: Learner) -> Engine:

@@ -7,22 +7,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
-def per_head(logits: Tensor) -> Tensor:
-    """(N, heads, C), of that or, for one head, of (N, C)."""
-    return logits.unsqueeze(1) if logits.dim() == 2 else logits
-
-
 def label_logits(logits: Tensor) -> Tensor:
     """(N, C) of the head that learns labels, of (N, C) or (N, 2, C)."""
-    return per_head(logits)[:, 0]
+    return logits if logits.dim() == 2 else logits[:, 0]
 
 
 class EmotionLoss(nn.Module):
     """Smoothed cross-entropy on the label and, from a network's second head, cross-entropy on the share of votes.
 
     Logits (N, C) of one head or (N, 2, C) of two, labels (N,) and, where there are votes, shares (N, C) that sum to 1,
-    or to 0 where nobody voted. Where there are teachers, shares are (N, heads * C), and the label's head too learns its
-    own, not the label. `class_weights` (C,) scale what a label, or a vote for it, costs, and `votes` what the
+    or to 0 where nobody voted. `class_weights` (C,) scale what a label, or a vote for it, costs, and `votes` what the
     second head's part does. The answer is a mean of both heads' probabilities, the second one's share in it `blend`,
     0..1, after their logits were divided by `temperature`.
     """
@@ -47,14 +41,9 @@ class EmotionLoss(nn.Module):
         self.reduction = reduction  # fastai sets it to "none" to find the worst mistakes
 
     def forward(self, logits: Tensor, labels: Tensor, shares: Tensor | None = None) -> Tensor:
-        heads = per_head(logits).unbind(1)
-        targets = [] if shares is None else torch.split(shares.to(logits), logits.shape[-1], dim=1)
-        if len(targets) == len(heads):
-            loss = self._cross_entropy(heads[0], targets[0])
-        else:
-            loss = self._cross_entropy(heads[0], labels, self.label_smoothing)
-        if targets and len(heads) == 2:
-            loss = loss + self.votes * self._cross_entropy(heads[1], targets[-1])
+        loss = self._cross_entropy(label_logits(logits), labels, self.label_smoothing)
+        if logits.dim() == 3 and shares is not None:
+            loss = loss + self.votes * self._cross_entropy(logits[:, 1], shares.to(logits))
         return loss
 
     def _cross_entropy(self, logits: Tensor, target: Tensor, label_smoothing: float = 0.0) -> Tensor:

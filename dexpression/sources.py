@@ -55,7 +55,6 @@ class Face:
     image: Image.Image
     path: Path | None = None  # None for a row of a CSV file
     votes: Votes | None = None  # the number of people a FER+ column
-    targets: Sequence[Sequence[float]] | None = None  # (heads, labels): what to learn instead, see `distillation`
 
     @property
     def row(self) -> int | None:

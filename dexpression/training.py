@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,14 +20,13 @@ from fastcore.foundation import noop
 from torch import Tensor
 
 from dexpression.architecture import DeXpression
-from dexpression.artifact import load_alike
+from dexpression.artifact import load_exported
 from dexpression.augmentation import augmentations
 from dexpression.calibration import fit_temperature
 from dexpression.callbacks import Bfloat16, Checkpoint, GrowFaces, SeedEpochs, WeightAverage, is_faster_in_bfloat16
-from dexpression.data import Teach, face_dataloaders, fingerprint, has_votes, images_per_label
-from dexpression.distillation import Teachers
+from dexpression.data import face_dataloaders, fingerprint, has_votes, images_per_label
 from dexpression.errors import RecipeError
-from dexpression.labels import LABEL_SETS, LabelSet
+from dexpression.labels import LabelSet
 from dexpression.loss import EmotionLoss, label_logits
 from dexpression.manifest import Manifest, manifest_path
 
@@ -46,7 +44,6 @@ RANGES = {
     "votes": (0.0, 10.0),
     "blend": (0.0, 1.0),
     "augmentation": (0.0, 2.0),
-    "trust": (0.0, 1.0),
 }
 # Pixels a side in the first epochs and in the last. The paper's linear layer takes one size alone.
 IMAGE_SIZES: dict[Network, tuple[int, int]] = {"compact": (32, 48), "paper": (224, 224)}
@@ -73,8 +70,6 @@ class Recipe:
     precision: Precision = "auto"
     seed: int = 0
     start: Path | None = None  # an exported learner to go on from, instead of from nothing
-    teachers: Sequence[Path] = ()  # exported learners whose answers are learnt beside the truth, see `distillation`
-    trust: float = 0.6  # the teachers' share in what is learnt
 
     def __post_init__(self) -> None:
         for name, (lowest, highest) in RANGES.items():
@@ -87,9 +82,9 @@ class Recipe:
         return IMAGE_SIZES[self.network][1]
 
     def facts(self) -> dict[str, Any]:
-        """The values as JSON takes them; for a start and for teachers, the learner's digest, wherever it lies."""
-        start = _digest(self.start) if self.start else None
-        return dataclasses.asdict(self) | {"start": start, "teachers": [_digest(file) for file in self.teachers]}
+        """The values as JSON takes them; for a start, the digest of the learner, wherever it lies."""
+        start = Manifest.read(manifest_path(self.start)).sha256 if self.start else None
+        return dataclasses.asdict(self) | {"start": start}
 
 
 def recipe_dataloaders(source: Path, recipe: Recipe, votes: Path | None = None) -> DataLoaders:
@@ -111,7 +106,6 @@ def dataloader_options(recipe: Recipe) -> dict[str, Any]:
         "with_votes": recipe.votes > 0,
         "batch_size": recipe.batch_size,
         "augmentations": augmentations(recipe.augmentation),
-        "teach": _teachers(recipe),
     }
 
 
@@ -188,24 +182,22 @@ def accuracy(logits: Tensor, labels: Tensor, *_votes: Tensor) -> Tensor:
     return (label_logits(logits).argmax(dim=1) == labels).float().mean()
 
 
-def _digest(exported: Path) -> str:
-    return Manifest.read(manifest_path(exported)).sha256
-
-
-def _teachers(recipe: Recipe) -> Teach | None:
-    labels = LABEL_SETS[recipe.labels]
-    learners = [load_alike(file, labels, recipe.image_size) for file in recipe.teachers]
-    return Teachers(learners, recipe.trust) if learners else None
-
-
 def _new_network(dataloaders: DataLoaders, recipe: Recipe) -> DeXpression:
     build = DeXpression.paper if recipe.network == "paper" else DeXpression.compact
     return build(classes=len(dataloaders.vocab), heads=2 if has_votes(dataloaders) else 1)
 
 
 def _start_network(start: Path, dataloaders: DataLoaders, recipe: Recipe) -> DeXpression:
-    network: DeXpression = load_alike(start, dataloaders.vocab, recipe.image_size).model
+    learner, manifest = load_exported(start)
+    network: DeXpression = learner.model
+    given, wanted = (manifest.labels, manifest.image_size), (list(dataloaders.vocab), recipe.image_size)
+    if given != wanted:
+        raise RecipeError(f"{start.name} is for {_spell(*given)}; this run is for {_spell(*wanted)}. Choose the same.")
     return network
+
+
+def _spell(labels: list[str], image_size: int) -> str:
+    return f"{len(labels)} labels and {image_size}x{image_size} pixels"
 
 
 def _precision_callbacks(precision: Precision, device: torch.device) -> list[Bfloat16]:
