@@ -102,10 +102,10 @@ class Server:
         ]
 
     @contextmanager
-    def callers(self, count: int = 32) -> Iterator[None]:
-        """That many ask one after the other, on connections that they keep."""
+    def callers(self, pause: float = 0.0, count: int = 32) -> Iterator[None]:
+        """That many ask one after the other, on connections that they keep, `pause` seconds after each answer."""
         done = threading.Event()
-        threads = [threading.Thread(target=self._call, args=(done,)) for _ in range(count)]
+        threads = [threading.Thread(target=self._call, args=(done, pause)) for _ in range(count)]
         for thread in threads:
             thread.start()
         try:
@@ -115,11 +115,11 @@ class Server:
             for thread in threads:
                 thread.join()
 
-    def _call(self, done: threading.Event) -> None:
+    def _call(self, done: threading.Event, pause: float) -> None:
         body = multipart(encode(draw_face("HAPPY", 0)))
         with closing(HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
             connection.auto_open = False
-            while not done.is_set():
+            while not done.wait(pause):
                 try:
                     if connection.sock is None:
                         connection.connect()

@@ -8,12 +8,7 @@ from conftest import MULTIPART, multipart
 from flask import Flask
 from hypothesis import HealthCheck, settings, strategies
 from jsonschema import Draft202012Validator
-from schemathesis.checks import not_a_server_error
-from schemathesis.specs.openapi.checks import (
-    content_type_conformance,
-    response_schema_conformance,
-    status_code_conformance,
-)
+from schemathesis.specs.openapi.checks import positive_data_acceptance
 from test_web import FACE, LIMITS, StubPredictor
 from werkzeug.test import TestResponse
 
@@ -27,7 +22,6 @@ def app(predictor: StubPredictor) -> Flask:
     return create_app(Service(predictor), LIMITS)
 
 
-CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 interface = schemathesis.openapi.from_wsgi("/openapi.json", app(StubPredictor()))
 
 
@@ -39,7 +33,7 @@ for kind in IMAGE_TYPES:
 @interface.parametrize()
 @settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 def test_whatever_is_sent_is_answered_as_the_document_says(case):
-    case.call_and_validate(checks=CHECKS)
+    case.call_and_validate(excluded_checks=[positive_data_acceptance])  # a schema cannot say what is a picture
 
 
 def assert_documented(response: TestResponse, path: str) -> None:

@@ -40,7 +40,8 @@ PICTURE_ERRORS = (
     UnreadableImage, TooManyPixels, NoFace, Unauthorized, Overloaded,
 )  # fmt: skip
 JSON = "application/json"
-BINARY = {"type": "string", "format": "binary"}
+TEXT = {"type": "string"}
+BINARY = TEXT | {"format": "binary"}
 MODELS: list[type[BaseModel]] = [
     JsonPicture,
     LabelAnswer,
@@ -55,7 +56,7 @@ IMAGE_TYPES = [f"image/{name.lower()}" for name in FORMATS]
 
 
 def openapi_document() -> dict[str, Any]:
-    """Of every address that answers with JSON."""
+    """Of every address that takes or tells something, and of the page."""
     return {
         "openapi": "3.1.0",
         "info": {
@@ -66,12 +67,13 @@ def openapi_document() -> dict[str, Any]:
         },
         "paths": {
             "/": {
+                "get": _get("The page: drop a picture, or switch the camera on", "text/html", TEXT),
                 "post": _post(
                     "The emotion of the largest face",
                     "As every shell script wants it: one label. Where no face is found, that of the whole picture.",
                     RootParameters,
                     ["LabelAnswer", "ReadingAnswer", "LabelAnswers"],
-                )
+                ),
             },
             "/v1/predict": {
                 "post": _post(
@@ -81,9 +83,14 @@ def openapi_document() -> dict[str, Any]:
                     ["ReadingAnswer", "ReadingAnswers"],
                 )
             },
-            "/v1/model": {"get": _get("What answers: its labels, data and results", "ModelAnswer", Unauthorized)},
-            "/health/live": {"get": _get("Whether the process answers", "HealthAnswer")},
-            "/health/ready": {"get": _get("Whether a real prediction works", "HealthAnswer", NotReady)},
+            "/v1/model": {
+                "get": _get("What answers: its labels, data and results", JSON, _reference("ModelAnswer"), Unauthorized)
+            },
+            "/health/live": {"get": _get("Whether the process answers", JSON, _reference("HealthAnswer"))},
+            "/health/ready": {
+                "get": _get("Whether a real prediction works", JSON, _reference("HealthAnswer"), NotReady)
+            },
+            "/metrics": {"get": _get("What all workers have done, for Prometheus", "text/plain", TEXT, Unauthorized)},
         },
         "components": {"schemas": _schemas(), "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
         "security": [{}, {"token": []}],  # a server that was given a token asks for it, others do not
@@ -102,8 +109,8 @@ def _post(summary: str, description: str, parameters: type[Parameters], answered
     }
 
 
-def _get(summary: str, answered: str, *errors: type[RequestError]) -> dict[str, Any]:
-    responses = {"200": _response("The answer", JSON, _reference(answered))} | _problems(*errors)
+def _get(summary: str, content_type: str, schema: dict[str, str], *errors: type[RequestError]) -> dict[str, Any]:
+    responses = {"200": _response("The answer", content_type, schema)} | _problems(*errors)
     return {"tags": ["Server"], "summary": summary, "responses": responses}
 
 
