@@ -6,6 +6,7 @@ import contextlib
 import logging
 import multiprocessing
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -27,6 +28,7 @@ from dexpression.settings import Settings
 
 PROCESSES = multiprocessing.get_context("spawn")  # the same on every system; a fork would copy locks that are held
 START_SECONDS = 60  # that workers have to get ready
+METRICS = "dexpression-metrics-"  # before the number of the process whose folder it is
 TICK = 1.0  # seconds between two looks at model/
 
 logger = logging.getLogger(__name__)
@@ -217,10 +219,21 @@ def verification(learner_path: Path, nice: int = 0) -> Iterator[Future[Model]]:
 @contextlib.contextmanager
 def _shared_metrics() -> Iterator[None]:
     """A folder for the files through which prometheus_client adds workers up; in memory, where the system has that."""
-    memory = "/dev/shm"  # noqa: S108  # the folder in it has a name that nobody can guess
-    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
+    memory = Path("/dev/shm")  # noqa: S108  # the folder in it has a name that nobody can guess
+    has_memory = os.access(memory, os.W_OK)
+    if has_memory:
+        _remove_leftovers(memory)
+    with tempfile.TemporaryDirectory(prefix=f"{METRICS}{os.getpid()}-", dir=memory if has_memory else None) as folder:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
         yield
+
+
+def _remove_leftovers(memory: Path) -> None:
+    """What servers that were killed left there: nobody else gives that memory back."""
+    for folder in memory.glob(f"{METRICS}*-*"):
+        pid = folder.name.removeprefix(METRICS).partition("-")[0]
+        if not Path("/proc", pid).exists():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _forget(pid: int | None) -> None:

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 from conftest import MULTIPART, draw_face, encode, multipart
-from running import ask, read_file, sha256
+from running import Server, ask, read_file, sha256
+
+from dexpression.serving import METRICS
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals between processes")
 
@@ -106,6 +108,24 @@ def test_a_worker_that_is_replaced_after_the_model_went_bad_has_the_good_one(ser
         os.kill(worker, signal.SIGKILL)
     server.wait(lambda: len(set(server.workers()) - set(before)) == 2)
     assert ask(server.url, encode(draw_face("HAPPY", 0)))[0] == 200
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the workers in /proc")
+def test_what_a_killed_server_leaves_in_memory_goes_with_the_next_start(server, model):
+    def left(process: int) -> list[Path]:
+        return list(Path("/dev/shm").glob(f"{METRICS}{process}-*"))
+
+    workers, killed = server.workers(), server.process.pid
+    assert len(left(killed)) == 1
+    server.process.kill()
+    server.process.wait()
+    server.wait(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))  # they see it, and go
+    next_one = Server(model)
+    try:
+        assert left(killed) == []
+        assert len(left(next_one.process.pid)) == 1
+    finally:
+        next_one.stop()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
