@@ -170,7 +170,9 @@ def _recipe_options(label_sets: Sequence[str]) -> argparse.ArgumentParser:
         "--votes", type=float, help="weight of the FER+ votes in the loss, if there are any (default: 1)"
     )
     recipe.add_argument("--blend", type=float, help="share of the votes' head in the answer, 0 to 1 (default: 0.3)")
-    recipe.add_argument("--augmentation", type=float, help="strength of turns, shifts, patches (default: 1)")
+    recipe.add_argument(
+        "--augmentation", type=float, help="strength of turns, zoom, shifts, light and patches, 0 to 2 (default: 1)"
+    )
     recipe.add_argument("--precision", choices=["auto", "bfloat16", "float32"])
     recipe.add_argument("--seed", type=int)
     recipe.add_argument("--start", type=Path, metavar="FILE", help="go on from an exported learner, not from nothing")

@@ -60,8 +60,8 @@ def export_learner(
 ) -> Manifest:
     """Write the lean learner, its ONNX form if there is one, and their manifest into `directory`.
 
-    `facts` are the manifest's fields that describe the training. Raises UnwritableArtifact, and then
-    what lay there before is still there.
+    `facts` are the manifest's fields that describe the training. Raises UnwritableArtifact; where
+    there is no room, what lay there before is still there.
     """
     labels = list(learner.dls.vocab)
     lean = lean_learner(learner, image_size)
@@ -77,11 +77,10 @@ def export_learner(
         golden=torch_engine(lean)(golden_faces(image_size)).tolist(),
         **facts,
     )
-    files = {LEARNER_FILE: content} | ({ENGINE_FILE: engine} if engine else {})
     told = json.dumps(dataclasses.asdict(manifest), indent=2) + "\n"
-    _write_all(directory, files | {manifest_path(Path(LEARNER_FILE)).name: told.encode()})
-    if not engine:
-        (directory / ENGINE_FILE).unlink(missing_ok=True)
+    _write_all(
+        directory, {LEARNER_FILE: content, ENGINE_FILE: engine, manifest_path(Path(LEARNER_FILE)).name: told.encode()}
+    )
     return manifest
 
 
@@ -139,19 +138,25 @@ def _pickled(learner: Learner) -> bytes:
     return buffer.getvalue()
 
 
-def _write_all(directory: Path, files: Mapping[str, bytes]) -> None:
-    """Every one in full before any takes its place: a full disk leaves the old ones, a reader sees no half of one."""
+def _write_all(directory: Path, files: Mapping[str, bytes | None]) -> None:
+    """Every one in full before any takes its place: no room leaves the old ones, a reader sees no half of one.
+
+    What is None is removed.
+    """
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".partial-", dir=directory) as folder:
             for name, content in files.items():
-                Path(folder, name).write_bytes(content)
-            for name in files:
-                Path(folder, name).replace(directory / name)
+                if content is not None:
+                    Path(folder, name).write_bytes(content)
+            for name, content in files.items():
+                if content is None:
+                    (directory / name).unlink(missing_ok=True)
+                else:
+                    Path(folder, name).replace(directory / name)
     except OSError as error:
         raise UnwritableArtifact(
-            f"Cannot export to {directory} ({error.strerror}). Make room there, or choose another folder; "
-            "the command, given again, trains no finished run again."
+            f"Cannot export to {directory} ({error.strerror}). Make room there, or choose another folder."
         ) from error
 
 

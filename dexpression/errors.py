@@ -22,7 +22,7 @@ class DataError(DeXpressionError):
 
 
 class ArtifactError(DeXpressionError):
-    """What lies in model/ cannot be loaded."""
+    """What lies in model/ cannot be loaded, or what should lie there cannot be written."""
 
 
 class MissingArtifact(ArtifactError):
@@ -112,7 +112,7 @@ class Overloaded(RequestError):
 
 class TooLittleMemory(Overloaded):
     def __init__(self) -> None:
-        super().__init__("There is too little memory for this now. Send it again in a second, or in smaller pieces.")
+        super().__init__("There is too little memory for this now. Send it again in a second, or a smaller picture.")
 
 
 class Unauthorized(RequestError):

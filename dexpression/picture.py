@@ -80,7 +80,7 @@ class Picture:
 def load_picture(source: Source, max_pixels: int = MAX_PIXELS) -> Picture:
     """The first frame; one whose sides are at least twice `SUFFICIENT` in a part of its size.
 
-    Raises EmptyFile, UnreadableImage or TooManyPixels (the latter before anything is decoded).
+    Raises EmptyFile, UnreadableImage, TooLittleMemory or TooManyPixels (the latter before anything is decoded).
     """
     with _opened(source, max_pixels) as image:
         size = image.size
@@ -109,11 +109,11 @@ def _opened(source: Source, max_pixels: int) -> Iterator[Image.Image]:
             yield image
     except TooManyPixels:
         raise
-    except MemoryError as error:
-        raise TooLittleMemory from error
     except Image.DecompressionBombError as error:
         raise TooManyPixels("The picture has far too many pixels. Scale it down and send it again.") from error
     except Exception as error:  # decoders raise nearly anything (OSError, SyntaxError, struct.error) on broken bytes
+        if isinstance(error, MemoryError) or "out of memory" in str(error):
+            raise TooLittleMemory from error
         raise UnreadableImage(f"This is no picture that can be decoded. Send {', '.join(FORMATS)}.") from error
 
 

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import multiprocessing
 import os
+import queue
 import shutil
 import signal
 import socket
@@ -20,6 +21,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
+from typing import IO
 
 from dexpression.errors import DeXpressionError, SettingError
 from dexpression.manifest import ENGINE_FILE, Model, manifest_path
@@ -28,7 +30,7 @@ from dexpression.settings import Settings
 
 PROCESSES = multiprocessing.get_context("spawn")  # the same on every system; a fork would copy locks that are held
 START_SECONDS = 60  # that workers have to get ready
-METRICS = "dexpression-metrics-"  # before the number of the process whose folder it is
+METRICS = "dexpression-metrics-"  # how the folder of shared metrics begins
 TICK = 1.0  # seconds between two looks at model/
 
 logger = logging.getLogger(__name__)
@@ -62,15 +64,17 @@ class Worker:
         self.process.start()
         theirs.close()  # so that the worker's end alone keeps the pipe open, and its death is seen
         self.is_ready = False
+        self._models: queue.SimpleQueue[Model] = queue.SimpleQueue()
         self._sending = threading.Lock()
 
     def give(self, model: Model) -> None:
         """Have it answer with this model, in its own time: a worker that hangs does not take the pipe's content."""
-        threading.Thread(target=self._send, args=(model,), daemon=True).start()
+        self._models.put(model)
+        threading.Thread(target=self._send, daemon=True).start()
 
-    def _send(self, model: Model) -> None:
+    def _send(self) -> None:
         with self._sending, contextlib.suppress(OSError):  # of one that has just died, and is replaced soon
-            self.orders.send(model)
+            self.orders.send(self._models.get())  # in the order in which they were given, whichever thread is first
 
     def listen(self) -> None:
         """Note that it is ready, if it says so."""
@@ -221,19 +225,30 @@ def _shared_metrics() -> Iterator[None]:
     """A folder for the files through which prometheus_client adds workers up; in memory, where the system has that."""
     memory = Path("/dev/shm")  # noqa: S108  # the folder in it has a name that nobody can guess
     has_memory = os.access(memory, os.W_OK)
-    if has_memory:
-        _remove_leftovers(memory)
-    with tempfile.TemporaryDirectory(prefix=f"{METRICS}{os.getpid()}-", dir=memory if has_memory else None) as folder:
+    with (
+        tempfile.TemporaryDirectory(prefix=METRICS, dir=memory if has_memory else None) as folder,
+        Path(folder, "lock").open("w") as lock,
+    ):
+        if has_memory:
+            _lock(lock)
+            _remove_leftovers(memory)
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
         yield
 
 
+def _lock(file: IO[str]) -> None:
+    """For as long as this process lives; raises OSError where another one that lives has it."""
+    import fcntl
+
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 def _remove_leftovers(memory: Path) -> None:
     """What servers that were killed left there: nobody else gives that memory back."""
-    for folder in memory.glob(f"{METRICS}*-*"):
-        pid = folder.name.removeprefix(METRICS).partition("-")[0]
-        if not Path("/proc", pid).exists():
-            shutil.rmtree(folder, ignore_errors=True)
+    for path in memory.glob(f"{METRICS}*/lock"):
+        with contextlib.suppress(OSError), path.open("w") as lock:
+            _lock(lock)
+            shutil.rmtree(path.parent)
 
 
 def _forget(pid: int | None) -> None:

@@ -100,7 +100,7 @@ def recipe_dataloaders(source: Path, recipe: Recipe, votes: Path | None = None) 
 
 
 def dataloader_options(recipe: Recipe) -> dict[str, Any]:
-    """What the recipe says of how faces, whichever they are, become DataLoaders."""
+    """The recipe's part of the arguments of `face_dataloaders` and of `split_dataloaders`."""
     return {
         "labels": recipe.labels,
         "with_votes": recipe.votes > 0,

@@ -40,6 +40,7 @@ def work(
         service = Service(_predictor(orders.recv(), detector))
     except EOFError:  # there is no model
         return
+    _count_model(service, 1)
     server = HttpServer(create_app(service, settings), listener, settings, loads, number)
     signal.signal(signal.SIGTERM, lambda *_: server.stop())
     threading.Thread(target=_obey, args=(orders, service, detector, server), daemon=True).start()
@@ -56,17 +57,16 @@ def _obey(orders: Connection, service: Service, detector: FaceDetector, server: 
         except Exception:
             logger.exception("The new model cannot be used here.")
             continue
-        _count_model(service.predictor.card()["sha256"], 0)
+        _count_model(service, 0)
         service.predictor = predictor
+        _count_model(service, 1)
     server.stop()
 
 
 def _predictor(model: Model, detector: FaceDetector) -> Predictor:
-    predictor = Predictor.of_engine(*model, detector)
-    _count_model(predictor.card()["sha256"], 1)
-    return predictor
+    return Predictor.of_engine(*model, detector)
 
 
-def _count_model(sha256: str, answers: int) -> None:
-    gauge: Gauge = MODEL.labels(sha256)
+def _count_model(service: Service, answers: int) -> None:
+    gauge: Gauge = MODEL.labels(service.predictor.card()["sha256"])
     gauge.set(answers)

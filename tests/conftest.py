@@ -146,7 +146,6 @@ def server(model: Path) -> Iterator[Server]:
     server = Server(model)
     yield server
     server.stop()
-    print(f"{server.answers.total()} answered, {len(server.failures)} lost")  # pipenv run faults shows it
 
 
 @pytest.fixture(scope="session")

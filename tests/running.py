@@ -39,10 +39,13 @@ def connect(url: str) -> socket.socket:
     return socket.create_connection((host, int(port)), timeout=10)
 
 
-def start(port: int, model: Path, **settings: str) -> subprocess.Popen[str]:
+def start(port: int, model: Path, files: int | None = None, **settings: str) -> subprocess.Popen[str]:
+    """`files` is how many each process may have open."""
     own = {key: value for key, value in os.environ.items() if not key.startswith("DEXPRESSION_")}
     environ = own | {"DEXPRESSION_PORT": str(port), "DEXPRESSION_MODEL_PATH": str(model)} | settings
-    return subprocess.Popen([sys.executable, "server.py"], cwd=ROOT, env=environ, stderr=subprocess.PIPE, text=True)
+    server = [sys.executable, "server.py"]
+    command = server if files is None else ["bash", "-c", f'ulimit -n {files} && exec "$@"', "bash", *server]
+    return subprocess.Popen(command, cwd=ROOT, env=environ, stderr=subprocess.PIPE, text=True)
 
 
 def ask(url: str, content: bytes | None = None) -> tuple[int, bytes]:
@@ -60,38 +63,55 @@ def wait_until_ready(url: str, process: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         assert process.poll() is None, process.communicate()[1]
-        try:
-            if ask(f"{url}/health/ready")[0] == 200:
-                return
-        except urllib.error.URLError:
-            time.sleep(0.2)
+        if is_ready(url):
+            return
+        time.sleep(0.2)
     pytest.fail("The server did not get ready in two minutes.")
+
+
+def is_ready(url: str) -> bool:
+    try:
+        return ask(f"{url}/health/ready")[0] == 200
+    except urllib.error.URLError:
+        return False
 
 
 class Server:
     """Two workers, a log that can be read while they run, and callers."""
 
-    def __init__(self, model: Path, **settings: str) -> None:
+    def __init__(self, model: Path, files: int | None = None, **settings: str) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.process = start(self.port, model, DEXPRESSION_WORKERS="2", DEXPRESSION_LOG="json", **settings)
-        self.answers: Counter[tuple[int, str]] = Counter()  # by status and model
+        self.process = start(self.port, model, files, DEXPRESSION_WORKERS="2", DEXPRESSION_LOG="json", **settings)
+        self.seen: list[tuple[int, str]] = []  # of each answer, status and model; threads append without a lock
         self.failures: list[str] = []
         self.lines: list[str] = []
-        self._log_reader = threading.Thread(target=self._keep_log)
+        self._log_reader = threading.Thread(target=self._keep_log, daemon=True)
         self._log_reader.start()
-        wait_until_ready(self.url, self.process)
+        try:
+            self.wait(self._is_ready)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _is_ready(self) -> bool:
+        assert self.process.poll() is None, self.log
+        return is_ready(self.url)
 
     def _keep_log(self) -> None:
         with self.process.stderr as lines:
             self.lines.extend(lines)
 
     @property
+    def answers(self) -> Counter[tuple[int, str]]:
+        return Counter(self.seen)
+
+    @property
     def log(self) -> str:
         return "".join(line for line in self.lines if '"route"' not in line)
 
     def workers(self) -> list[int]:
-        """The processes that answer, which are all that import the app."""
+        """The processes that answer; while a model is checked, the one that does it, too."""
         children = f"PPid:\t{self.process.pid}\n"
         return [
             int(entry.name)
@@ -130,7 +150,7 @@ class Server:
                     connection.request("POST", "/", body, {"Content-Type": MULTIPART})
                     with connection.getresponse() as response:
                         response.read()
-                    self.answers[response.status, response.headers.get(MODEL_HEADER, "")] += 1
+                    self.seen.append((response.status, response.headers.get(MODEL_HEADER, "")))
                 except (OSError, HTTPException) as error:
                     self.failures.append(repr(error))
                     connection.close()
@@ -142,8 +162,12 @@ class Server:
 
     def stop(self) -> None:
         self.process.terminate()
-        self.process.wait(30)
-        self._log_reader.join()
+        try:
+            self.process.wait(30)
+        finally:
+            self.process.kill()  # if it did not stop
+        self._log_reader.join(10)
+        print(f"{len(self.seen)} answered, {len(self.failures)} lost")  # pipenv run faults shows it
 
     def card(self) -> tuple[str, str]:
         """The model, as the header and as the body of GET /v1/model name it."""

@@ -172,7 +172,7 @@ def test_large_uploads_that_are_never_finished_do_not_fill_the_memory(serve, pre
 
 
 @pytest.mark.parametrize("hours", [-24, 24], ids=["back", "ahead"])
-def test_a_clock_that_jumps_disturbs_no_request(serve, predictor, monkeypatch, hours):
+def test_a_clock_that_jumps_disturbs_no_request_that_was_sent_whole(serve, predictor, monkeypatch, hours):
     url, now = serve(), time.time
     with ThreadPoolExecutor(8) as threads:
         first, others = send_while_it_works(threads, url, predictor, 3)

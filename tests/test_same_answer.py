@@ -1,4 +1,7 @@
-"""Whichever road a picture takes to the model that we ship, its answer is the one recorded at the export."""
+"""Whichever road a picture takes to the model that we ship, its answer is the one recorded at the export.
+
+The real weights are asked: those of an untrained network answer nearly the same to everything, and prove little.
+"""
 
 from __future__ import annotations
 
@@ -78,7 +81,7 @@ def by_command(capsys: pytest.CaptureFixture[str], tmp_path, model) -> np.ndarra
     return np.array([row(json.loads(line)) for line in capsys.readouterr().out.splitlines()])
 
 
-def test_plain_fastai():
+def test_plain_fastai_gives_the_recorded_answers():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # fastai's warning of pickle
         learner = load_learner(LEARNER)
@@ -87,11 +90,11 @@ def test_plain_fastai():
     assert [label for label, *_ in answers] == [SEVEN[index] for index in RECORDED.argmax(axis=1)]
 
 
-def test_python():
+def test_the_predictor_gives_the_recorded_answers():
     assert by_predictor(Predictor.load(LEARNER), PICTURES) == pytest.approx(RECORDED, abs=FLOAT32)
 
 
-def test_the_command_line(capsys, tmp_path):
+def test_the_command_line_gives_the_recorded_answers(capsys, tmp_path):
     assert by_command(capsys, tmp_path, LEARNER) == pytest.approx(RECORDED, abs=FLOAT32)
 
 
@@ -103,11 +106,11 @@ def test_the_form_in_int8_answers_as_the_learner_does(in_int8):
     assert (in_int8.argmax(axis=1) == RECORDED.argmax(axis=1))[sure].all()
 
 
-def test_the_command_line_in_int8(capsys, tmp_path, in_int8):
+def test_the_command_line_answers_in_int8_as_the_predictor_does(capsys, tmp_path, in_int8):
     assert by_command(capsys, tmp_path, ENGINE) == pytest.approx(in_int8, abs=FLOAT32)
 
 
-def test_one_thread_and_64_at_once(in_int8):
+def test_64_threads_get_the_answers_of_one(in_int8):
     predictor = Predictor.of_engine(*load_engine(ENGINE), FaceDetector.load())
     with ThreadPoolExecutor(64) as threads:
         answers = list(threads.map(lambda picture: row(predictor.predict(picture).to_dict()), PICTURES * 8))
@@ -115,14 +118,14 @@ def test_one_thread_and_64_at_once(in_int8):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_each_form_of_a_request_to_workers_that_many_ask_at_once(server, in_int8, form):
+def test_each_form_of_request_is_answered_alike_by_workers_that_64_ask_at_once(server, in_int8, form):
     body, kind = FORMS[form]
     with ThreadPoolExecutor(64) as threads:
         answers = threads.map(lambda one: row(post(f"{server.url}/v1/predict", body(one), kind)), PICTURES * 4)
         assert np.array(list(answers)) == pytest.approx(np.tile(in_int8, (4, 1)), abs=FLOAT32)
 
 
-def test_all_pictures_in_one_request(server, in_int8):
+def test_pictures_in_one_request_are_answered_as_those_alone(server, in_int8):
     answers = post(f"{server.url}/v1/predict", multipart(*PICTURES), MULTIPART)["results"]
     assert np.array([row(answer) for answer in answers]) == pytest.approx(in_int8, abs=FLOAT32)
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-import warnings
 import zipfile
 
 import pytest
-from conftest import encode, encode_turned
-from fastai.learner import load_learner
+from conftest import encode_turned
 from PIL import Image
 from running import ROOT
 
@@ -56,16 +54,6 @@ def test_its_card_is_what_the_interface_promises(shipped):
     card = ModelAnswer.model_validate(shipped.card(), strict=True)
     assert card.results["five"].split == "valid"
     assert card.results["five"].n > 2_000
-
-
-def test_plain_fastai_gives_the_same_answer(shipped, smile):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # fastai's warning of pickle
-        learner = load_learner(Settings.model_path)
-    label, _, probabilities = learner.predict(encode(smile))
-    face = shipped.predict(encode(smile), "never").prediction
-    assert face.emotion == label
-    assert list(face.probabilities.values()) == pytest.approx(probabilities.tolist(), abs=1e-4)
 
 
 @pytest.mark.skipif(not FER2013.exists(), reason="FER2013 is not here; it may not be distributed with the project")

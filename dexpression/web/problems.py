@@ -46,6 +46,8 @@ def problem_members(status: int, code: str, detail: str, request_id: str) -> dic
 def problem_of(error: Exception) -> dict[str, Any]:
     """The members for an error of ours, or of nobody's making: the latter is logged and answered blandly."""
     status, code, said = 500, "internal_server_error", HELP[500]
+    if isinstance(error, MemoryError):
+        error = TooLittleMemory()
     if isinstance(error, RequestError):
         status, code, said = error.status, error.code, str(error)
     if status == 500:
