@@ -77,11 +77,15 @@ def unpickle_learner(content: bytes) -> Any:
 _Unpickler: Any = pickle._Unpickler
 
 
+# They call by other ways than those below; the last takes as much memory as the file says that it wants.
+REFUSED = (
+    pickle.INST, pickle.OBJ, pickle.NEWOBJ_EX, pickle.EXT1, pickle.EXT2, pickle.EXT4, pickle.BYTEARRAY8,
+)  # fmt: skip
+
+
 class _LearnerUnpickler(_Unpickler):
     dispatch: ClassVar[dict[int, Any]] = {
-        opcode: load
-        for opcode, load in _Unpickler.dispatch.items()
-        if bytes([opcode]) not in (pickle.INST, pickle.OBJ, pickle.NEWOBJ_EX, pickle.EXT1, pickle.EXT2, pickle.EXT4)
+        opcode: load for opcode, load in _Unpickler.dispatch.items() if bytes([opcode]) not in REFUSED
     }
 
     def find_class(self, module: str, name: str) -> Any:

@@ -225,6 +225,16 @@ def test_an_archive_that_unpacks_to_far_more_than_it_is_is_not_unpacked(exported
     assert most < 20_000_000
 
 
+def test_an_array_that_says_that_it_is_huge_is_not_made(exported):
+    put_in_place(exported, archive_of(pickle.BYTEARRAY8 + (300_000_000).to_bytes(8, "little")))
+    tracemalloc.start()
+    with pytest.raises(BrokenLearner, match="cannot be loaded"):
+        load_exported(exported)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 20_000_000
+
+
 def test_a_path_that_leads_out_of_the_archive_leads_nowhere(exported, tmp_path):
     put_in_place(exported, archive_of(b"x", f"../../{tmp_path.name}-escaped"))
     before = {path.name for path in tmp_path.parent.iterdir()}
