@@ -213,26 +213,24 @@ def test_the_way_by_a_callback_to_every_class_is_real_without_the_check():
     assert len(pickle.loads(CALLS_AN_INSTANCE)) > 100
 
 
+def assert_refused_in_little_memory(exported: Path, content: bytes) -> None:
+    put_in_place(exported, content)
+    tracemalloc.start()
+    with pytest.raises(BrokenLearner, match="cannot be loaded"):
+        load_exported(exported)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 20_000_000
+
+
 def test_an_archive_that_unpacks_to_far_more_than_it_is_is_not_unpacked(exported):
     bomb = archive_of(bytes(300_000_000), packing=zipfile.ZIP_DEFLATED)
     assert len(bomb) < 1_000_000
-    put_in_place(exported, bomb)
-    tracemalloc.start()
-    with pytest.raises(BrokenLearner, match="cannot be loaded"):
-        load_exported(exported)
-    _, most = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert most < 20_000_000
+    assert_refused_in_little_memory(exported, bomb)
 
 
 def test_an_array_that_says_that_it_is_huge_is_not_made(exported):
-    put_in_place(exported, archive_of(pickle.BYTEARRAY8 + (300_000_000).to_bytes(8, "little")))
-    tracemalloc.start()
-    with pytest.raises(BrokenLearner, match="cannot be loaded"):
-        load_exported(exported)
-    _, most = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert most < 20_000_000
+    assert_refused_in_little_memory(exported, archive_of(pickle.BYTEARRAY8 + (300_000_000).to_bytes(8, "little")))
 
 
 def test_a_path_that_leads_out_of_the_archive_leads_nowhere(exported, tmp_path):
