@@ -60,8 +60,8 @@ def export_learner(
 ) -> Manifest:
     """Write the lean learner, its ONNX form if there is one, and their manifest into `directory`.
 
-    `facts` are the manifest's fields that describe the training. Raises UnwritableArtifact; where there is no room, what
-    lay there before is still there.
+    `facts` are the manifest's fields that describe the training. Raises UnwritableArtifact; where there is no room,
+    what lay there before is still there.
     """
     labels = list(learner.dls.vocab)
     lean = lean_learner(learner, image_size)
