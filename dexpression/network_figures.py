@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 from torch import Tensor, nn
 
-from dexpression.architecture import Convolution, DeXpression, FeatEx
+from dexpression.architecture import Convolution, DeXpression, FeatEx, ResidualFeatEx
 
 COLOURS = {"convolution": "#cfe3f5", "pooling": "#f6dfc4", "other": "#e4e4e4", "classifier": "#d5ecd0"}
 
@@ -31,7 +31,7 @@ def layer_rows(network: DeXpression, size: int) -> list[list[str]]:
         if isinstance(module, FeatEx):
             sides = ([*module.detail], [*module.context])
             rows += [[f"{_name(layer)}  {shapes[layer]}" for layer in pair] for pair in zip(*sides, strict=True)]
-            rows.append([f"concat  {shapes[module]}"])
+            rows.append([f"{_joining(module)}  {shapes[module]}"])
         elif (name := _name(module)) is not None:
             rows.append([f"{name}  {shapes[module]}"])
     return rows
@@ -77,11 +77,10 @@ def _spell(shape: Sequence[int]) -> str:
 def _name(layer: nn.Module) -> str | None:
     """What a layer is called in the figure; None for those that change neither shape nor meaning."""
     if isinstance(layer, Convolution):
-        convolution = layer[0]
-        assert isinstance(convolution, nn.Conv2d)  # noqa: S101  # for the type checker
-        stride = f" /{convolution.stride[0]}" if convolution.stride[0] > 1 else ""
-        norm = " + BN" if len(layer) > 2 else ""
-        return f"conv {_spell(convolution.kernel_size)}{stride}{norm}"
+        return f"{_name(layer[0])}{' + BN' if len(layer) > 2 else ''}"
+    if isinstance(layer, nn.Conv2d):
+        stride = f" /{layer.stride[0]}" if layer.stride[0] > 1 else ""
+        return f"conv {_spell(layer.kernel_size)}{stride}"
     if isinstance(layer, nn.MaxPool2d):
         return f"max {layer.kernel_size}x{layer.kernel_size} /{layer.stride}"
     names = {
@@ -91,6 +90,13 @@ def _name(layer: nn.Module) -> str | None:
         nn.Unflatten: "heads",
     }
     return names.get(type(layer))
+
+
+def _joining(block: FeatEx) -> str:
+    """How a FeatEx block ends."""
+    if not isinstance(block, ResidualFeatEx):
+        return "concat"
+    return "concat + BN + input" if block.adds else "concat + BN"
 
 
 def _colour(text: str) -> str:

@@ -29,7 +29,7 @@ CALLED = {
 
 # May be made, by `__new__` without arguments of note, and be given state.
 MADE = {
-    "dexpression.architecture": {"Convolution", "DeXpression", "FeatEx"},
+    "dexpression.architecture": {"Convolution", "DeXpression", "FeatEx", "ResidualFeatEx"},
     "dexpression.data": {"ReadFace", "_AnyLabel"},
     "dexpression.loss": {"EmotionLoss"},
     "fastai.callback.core": {"TrainEvalCallback"},
