@@ -42,7 +42,7 @@ def _muon_step(p: Tensor, lr: float, mom: float, grad_avg: Tensor, dtype: torch.
 def orthogonalise(matrix: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """(rows, columns) -> the same with every singular value between about 0.7 and 1.2."""
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
-    x = (wide / (wide.norm() + 1e-7)).to(dtype)
+    x: Tensor = (wide / (wide.norm() + 1e-7)).to(dtype)
     a, b, c = COEFFICIENTS
     for _ in range(ITERATIONS):
         square = x @ x.T

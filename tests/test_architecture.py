@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from dexpression.architecture import DeXpression, count_multiply_adds
+from dexpression.architecture import DeXpression, ResidualFeatEx, count_multiply_adds
 
 # Burkert et al. 2015, table 1, in the order in which the layers run (see DESIGN for the misprint of Pooling 3b).
 TABLE = [
@@ -67,6 +67,15 @@ def test_the_paper_network_normalises_by_local_response_alone():
 def test_every_weight_takes_part_in_learning(network, size):
     network(torch.rand(2, 1, size, size)).sum().backward()
     assert [name for name, weight in network.named_parameters() if weight.grad is None] == []
+
+
+def test_a_block_that_keeps_the_number_of_maps_adds_to_what_it_read():
+    maps = torch.rand(2, 12, 6, 6)
+    same, more = (ResidualFeatEx(12, reduced=4, detail=detail, context=4).eval() for detail in (8, 9))
+    for block in (same, more):
+        nn.init.zeros_(block.norm.weight)  # so that the block itself says nothing
+    assert torch.equal(same(maps), maps)
+    assert torch.equal(more(maps), torch.zeros(2, 13, 6, 6))
 
 
 @pytest.mark.parametrize("size", [(8, 8), (48, 48), (33, 61), (224, 224)])

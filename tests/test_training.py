@@ -13,6 +13,7 @@ from conftest import draw_face, write_class_folders
 from fastai.callback.core import Callback
 from fastai.learner import Learner
 
+from dexpression import callbacks
 from dexpression.__main__ import main
 from dexpression.artifact import load_exported
 from dexpression.errors import RecipeError
@@ -71,6 +72,12 @@ def test_a_network_learns_to_tell_drawn_faces_apart(tmp_path, precision):
     recipe = dataclasses.replace(QUICK, epochs=8, precision=precision)
     *_, last = trained(tmp_path, tmp_path / "runs", recipe)[1]
     assert last[-1] > 0.9
+
+
+@pytest.mark.parametrize("share", [0.5, 1.2])
+def test_a_processor_trains_in_bfloat16_where_a_convolution_is_faster_in_it(monkeypatch, share):
+    monkeypatch.setattr(callbacks, "_seconds_of_convolution", {torch.bfloat16: share, torch.float32: 1.0}.get)
+    assert callbacks.is_faster_in_bfloat16(torch.device("cpu")) is (share < 1)
 
 
 def test_votes_are_learnt_from_where_they_are_asked_for(class_folders, tmp_path):
