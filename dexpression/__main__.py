@@ -169,7 +169,7 @@ def _recipe_options(label_sets: Sequence[str]) -> argparse.ArgumentParser:
     recipe.add_argument(
         "--votes", type=float, help="weight of the FER+ votes in the loss, if there are any (default: 1)"
     )
-    recipe.add_argument("--blend", type=float, help="share of the votes' head in the answer, 0 to 1 (default: 0.3)")
+    recipe.add_argument("--blend", type=float, help="share of the votes' head in the answer, 0 to 1 (default: 0.35)")
     recipe.add_argument(
         "--augmentation", type=float, help="strength of turns, zoom, shifts, light and patches, 0 to 2 (default: 1)"
     )

@@ -69,7 +69,7 @@ class Recipe:
     balance: float = 0.5  # a label of n images weighs n to the power of minus this: DISGUST has a twentieth of HAPPY's
     ema_decay: float = 0.999  # of the averaged weights: about the last five epochs of FER2013
     votes: float = 1.0  # weight, beside the label's, of the head that learns FER+ votes; 0, or no votes: no such head
-    blend: float = 0.3  # that head's share in the answer: a middle way between both truths, see model/README.md
+    blend: float = 0.35  # that head's share in the answer: a middle way between both truths, see model/README.md
     augmentation: float = 1.0  # strength of what is done to a training face, see `augmentation`
     precision: Precision = "auto"
     seed: int = 0
