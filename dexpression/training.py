@@ -160,6 +160,7 @@ def fit(learner: Learner, recipe: Recipe, runs: Path) -> Path:
         "columns": list(learner.recorder.metric_names[1:-1]),
         "epochs": [[round(float(value), 4) for value in row] for row in learner.recorder.values],
     }
+    learner.remove_cb(Bfloat16)  # an exported learner answers in float32, so that is what is calibrated and scored
     calibrate(learner)
     return folder
 
