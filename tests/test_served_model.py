@@ -39,7 +39,7 @@ def test_it_knows_seven_emotions_and_is_small():
 
 def test_it_gives_the_recorded_answer_to_a_smile(shipped, smile):
     face = shipped.predict(smile, "never").prediction
-    assert (face.emotion, face.confidence) == ("HAPPY", pytest.approx(0.9103, abs=1e-3))
+    assert (face.emotion, face.confidence) == ("HAPPY", pytest.approx(0.9472, abs=1e-3))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -62,7 +62,7 @@ def test_its_accuracy_on_valid_is_what_the_readme_and_the_card_say(shipped, tmp_
         archive.extractall(tmp_path, [name for name in archive.namelist() if "/valid/" in name])
     results = {name: evaluate(shipped.classifier, tmp_path / "fer2013" / "valid", name) for name in ("five", "seven")}
     assert (results["five"].n, results["seven"].n) == (2_498, 3_536)
-    assert results["five"].accuracy >= 0.75
+    assert results["five"].accuracy >= 0.76
     for text in (ROOT / "README.md").read_text(), (ROOT / "model" / "README.md").read_text():
         for name, labels in (("five", FIVE), ("seven", SEVEN)):
             assert re.search(rf"\| {name}\b.*\| {results[name].accuracy:.1%} \|".replace("%", " %"), text), labels
