@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.flop_counter import FlopCounterMode
 
 
@@ -66,6 +67,24 @@ class ResidualFeatEx(FeatEx):
     def forward(self, x: Tensor) -> Tensor:
         maps: Tensor = self.norm(super().forward(x))
         return functional.relu(maps + x if self.adds else maps)
+
+    def fold_norm(self) -> None:
+        """Make the normalisation, which is fixed once training is over, part of both sides' last convolutions.
+
+        Fewer steps, and maps of like size, which eight bits hold better. A negative scale cannot pass a maximum: then
+        nothing changes.
+        """
+        detail, context = self.detail[1], self.context[0]
+        sides = [_part_of(self.norm, slice(detail.out_channels)), _part_of(self.norm, slice(detail.out_channels, None))]
+        if (sides[1].weight > 0).all():
+            self.detail[1], self.context[0] = map(fuse_conv_bn_eval, (detail, context), sides)
+            self.norm = nn.Identity()
+
+
+def _part_of(norm: nn.BatchNorm2d, channels: slice) -> nn.BatchNorm2d:
+    part = nn.BatchNorm2d(len(norm.weight[channels]), norm.eps).eval()
+    part.load_state_dict({name: value[channels] if value.dim() else value for name, value in norm.state_dict().items()})
+    return part
 
 
 def _halve() -> nn.MaxPool2d:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import torch
 from fastai.learner import Learner
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
+from dexpression.architecture import ResidualFeatEx
 from dexpression.engine import PIXELS, PROBABILITIES
 from dexpression.learner import FaceReader
 
@@ -22,9 +24,13 @@ CALIBRATION_BATCH = 64
 
 def to_onnx(learner: Learner, image_size: int) -> onnx.ModelProto:
     """In float32, for batches of any length; pixels in, probabilities out."""
+    reader = copy.deepcopy(FaceReader(learner)).eval()
+    for block in reader.network.blocks:
+        if isinstance(block, ResidualFeatEx):
+            block.fold_norm()
     with _quiet():
         program = torch.onnx.export(
-            FaceReader(learner).eval(),
+            reader,
             (torch.zeros(2, 1, image_size, image_size, dtype=torch.uint8),),
             input_names=[PIXELS],
             output_names=[PROBABILITIES],

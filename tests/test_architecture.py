@@ -78,6 +78,20 @@ def test_a_block_that_keeps_the_number_of_maps_adds_to_what_it_read():
     assert torch.equal(more(maps), torch.zeros(2, 13, 6, 6))
 
 
+@pytest.mark.parametrize(("scale", "folds"), [(0.5, True), (-0.5, False)])
+def test_a_block_whose_norm_was_folded_answers_as_before(scale, folds):
+    block = ResidualFeatEx(12, reduced=4, detail=8, context=4)
+    for _ in range(3):
+        block(torch.randn(8, 12, 6, 6))  # so that there are means and deviations
+    nn.init.constant_(block.norm.weight, scale)
+    nn.init.uniform_(block.norm.bias)
+    maps = torch.randn(2, 12, 6, 6)
+    before = block.eval()(maps)
+    block.fold_norm()
+    assert isinstance(block.norm, nn.Identity) is folds
+    assert torch.allclose(block(maps), before, atol=1e-5)
+
+
 @pytest.mark.parametrize("size", [(8, 8), (48, 48), (33, 61), (224, 224)])
 def test_the_compact_network_takes_any_size_from_8x8(size):
     assert DeXpression.compact(5).eval()(torch.rand(2, 1, *size)).shape == (2, 5)
