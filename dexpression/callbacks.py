@@ -1,4 +1,4 @@
-"""What happens between the batches of a run: seeds, growing faces, averaged weights, checkpoints, bfloat16."""
+"""What happens between the batches of a run: seeds, growing faces, mixed faces, averages, checkpoints, bfloat16."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from fastai.callback.core import Callback, CancelEpochException
 from fastai.callback.fp16 import AMPMode, MixedPrecision
+from fastai.callback.mixup import MixHandler
 from fastai.torch_core import set_seed
 from fastcore.foundation import L
 from torch import nn
@@ -22,11 +23,12 @@ class SeedEpochs(Callback):
 
     order = -90
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, epochs_before: int = 0) -> None:
         self.seed = seed
+        self.epochs_before = epochs_before
 
     def before_epoch(self) -> None:
-        seed = self.seed + 1_000 * self.epoch
+        seed = self.seed + 1_000 * (self.epochs_before + self.epoch)
         set_seed(seed)
         self.learn.dls.train.rng = random.Random(seed)
 
@@ -50,6 +52,27 @@ class GrowFaces(Callback):
         if self.training and faces.shape[-1] > self.side:
             shrunk = functional.interpolate(faces, size=(self.side, self.side), mode="bilinear", antialias=True)
             self.learn.xb = (shrunk, *self.learn.xb[1:])
+
+
+class MixFaces(MixHandler):
+    """Learn from means of two faces and of what is to be said of them (mixup, Zhang et al. 2018), in nine tenths.
+
+    The last tenth of the epochs is for faces as they are.
+    """
+
+    order = 10  # after fastai has made plain tensors of what is to be said, of which this keeps its own
+
+    def before_batch(self) -> None:  # fastai's own takes one target a face, not a label and the shares of votes
+        share = self.distrib.sample((len(self.x),)).to(self.x.device)
+        self.lam = torch.maximum(share, 1 - share)
+        others = torch.randperm(len(self.x), device=self.x.device)
+        self.yb1 = tuple(target[others] for target in self.yb)
+        self.learn.xb = (torch.lerp(self.x[others], self.x, self.lam[:, None, None, None]),)
+
+    def before_train(self) -> None:
+        self.run = self.epoch < 0.9 * self.n_epoch  # fastai's own: a callback that is not to run, until the fit ends
+        if self.run:
+            super().before_train()
 
 
 class WeightAverage(Callback):

@@ -50,17 +50,17 @@ def draw_confusion(result: dict[str, Any]) -> Figure:
     return figure
 
 
-def draw_curves(names: Sequence[str], values: Sequence[Sequence[float]]) -> Figure:
-    """Losses and accuracy by epoch, from fastai's recorder (`metric_names` without epoch and time, `values`)."""
-    columns = dict(zip(names, zip(*values, strict=True), strict=True))
-    epochs = range(1, len(values) + 1)
+def draw_curves(columns: Sequence[str], epochs: Sequence[Sequence[float]]) -> Figure:
+    """Losses and accuracy by epoch, from a learner's or a manifest's history."""
+    curves = dict(zip(columns, zip(*epochs, strict=True), strict=True))
+    numbers = range(1, len(epochs) + 1)
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     losses, accuracy = figure.subplots(1, 2)
-    losses.plot(epochs, columns["train_loss"], label="train (augmented, smoothed)")
-    losses.plot(epochs, columns["valid_loss"], label="valid (averaged weights)")
+    losses.plot(numbers, curves["train_loss"], label="train (augmented, smoothed)")
+    losses.plot(numbers, curves["valid_loss"], label="valid (averaged weights)")
     losses.set(xlabel="epoch", ylabel="loss")
     losses.legend()
-    accuracy.plot(epochs, columns["accuracy"], color="tab:orange")
+    accuracy.plot(numbers, curves["accuracy"], color="tab:orange")
     accuracy.set(xlabel="epoch", ylabel="accuracy on valid")
     accuracy.grid(alpha=0.3)
     return figure
@@ -111,7 +111,7 @@ def main() -> None:
     seven = manifest.results["seven"]
     _save(draw_reliability(seven), "reliability.png", manifest.sha256)
     _save(draw_accuracy(manifest.network["weights"], seven), "accuracy.png", manifest.sha256)
-    _save(draw_curves(manifest.history["columns"], manifest.history["epochs"]), "curves.png", manifest.sha256)
+    _save(draw_curves(**manifest.history), "curves.png", manifest.sha256)
     _save(draw_feature_maps(learner.model, _public_face(learner)), "feature_maps.png", manifest.sha256)
 
 

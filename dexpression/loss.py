@@ -22,6 +22,7 @@ class EmotionLoss(nn.Module):
     """
 
     class_weights: Tensor | None
+    y_int = True  # to fastai's mixup: mix the losses of two labels, which are no numbers that could be mixed
 
     def __init__(
         self,

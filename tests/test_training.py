@@ -23,30 +23,41 @@ from dexpression.prediction import Predictor
 from dexpression.training import Recipe, class_weights, create_learner, fit, recipe_dataloaders
 
 FILES = "dexpression.pkl", "dexpression.onnx"
-QUICK = Recipe(epochs=3, batch_size=16, ema_decay=0.5, precision="float32")
+QUICK = Recipe(epochs=3, cycles=1, batch_size=16, ema_decay=0.5, precision="float32")
 
 
 class StopAfterFirstEpoch(Callback):
+    """Of the cycle that is named."""
+
+    def __init__(self, cycle: int) -> None:
+        self.cycles = cycle
+
     order = 90  # after the checkpoint
 
     def after_epoch(self) -> None:
-        raise KeyboardInterrupt
+        if self.cycles == 1:
+            raise KeyboardInterrupt
+
+    def after_fit(self) -> None:
+        self.cycles -= 1
 
 
 def trained(source: Path, runs: Path, recipe: Recipe, *callbacks: Callback) -> tuple[list[torch.Tensor], list[object]]:
-    """The weights and the recorded values of a run."""
+    """The weights and the history of a run."""
     learner = create_learner(recipe_dataloaders(source, recipe), recipe)
     learner.add_cbs(callbacks)
     with learner.no_bar(), learner.no_logging():
         fit(learner, recipe, runs)
-    return list(learner.model.state_dict().values()), [list(row) for row in learner.recorder.values]
+    return list(learner.model.state_dict().values()), learner.history["epochs"]
 
 
-def test_a_run_that_was_stopped_goes_on_to_the_same_weights(split_folders, tmp_path):
-    whole = trained(split_folders, tmp_path / "whole", QUICK)
+@pytest.mark.parametrize("cycle", [1, 2])
+def test_a_run_that_was_stopped_goes_on_to_the_same_weights(split_folders, tmp_path, cycle):
+    recipe = dataclasses.replace(QUICK, cycles=2)
+    whole = trained(split_folders, tmp_path / "whole", recipe)
     with pytest.raises(KeyboardInterrupt):
-        trained(split_folders, tmp_path / "stopped", QUICK, StopAfterFirstEpoch())
-    resumed = trained(split_folders, tmp_path / "stopped", QUICK)
+        trained(split_folders, tmp_path / "stopped", recipe, StopAfterFirstEpoch(cycle))
+    resumed = trained(split_folders, tmp_path / "stopped", recipe)
     assert all(torch.equal(one, other) for one, other in zip(whole[0], resumed[0], strict=True))
     assert whole[1] == resumed[1]
 
@@ -104,13 +115,31 @@ def test_a_model_of_two_heads_can_go_on_with_faces_that_nobody_voted_on(class_fo
     assert learner.loss_func.blend == 0
 
 
-def test_faces_grow_to_their_whole_size_by_the_last_third(split_folders, tmp_path):
+def test_faces_grow_to_their_whole_size_by_the_last_third_of_each_cycle(split_folders, tmp_path):
     sides: list[list[int]] = [[], []]
     note = Callback(after_batch=lambda self: sides[self.training].append(self.xb[0].shape[-1]))
-    recipe = dataclasses.replace(QUICK, batch_size=42)
+    recipe = dataclasses.replace(QUICK, batch_size=42, cycles=3)
     trained(split_folders, tmp_path, recipe, note)
-    assert sides[True] == [32, 40, 48]
+    assert sides[True] == [32, 40, 48, 40, 40, 48, 48, 48, 48]
     assert set(sides[False]) == {48}
+
+
+@pytest.mark.parametrize("mixup", [0.0, 0.4])
+def test_faces_are_mixed_in_the_second_cycle_but_for_its_last_tenth(class_folders, tmp_path, mixup):
+    from test_sources import write_votes
+
+    write_votes(class_folders / "fer2013new.csv", None, 70)
+    mixed: list[bool] = []
+    note = Callback(after_batch=lambda self: mixed.append(self.training and self.loss_func is not loss))
+    recipe = dataclasses.replace(QUICK, batch_size=50, epochs=10, cycles=2, mixup=mixup)
+    learner = create_learner(recipe_dataloaders(class_folders, recipe), recipe)
+    loss = learner.loss_func
+    learner.add_cb(note)
+    with learner.no_bar(), learner.no_logging():
+        fit(learner, recipe, tmp_path)
+    assert sum(mixed[: len(mixed) // 2]) == 0
+    assert sum(mixed) == (9 if mixup else 0)
+    assert learner.loss_func is loss
 
 
 def test_rare_labels_weigh_more_and_images_weigh_one_on_average(tmp_path):
