@@ -174,10 +174,14 @@ def _recipe_options(label_sets: Sequence[str]) -> argparse.ArgumentParser:
     recipe.add_argument(
         "--augmentation", type=float, help="strength of turns, zoom, shifts, light and patches, 0 to 2 (default: 1)"
     )
-    recipe.add_argument("--mixup", type=float, help="how much faces are mixed from the second cycle on, 0: not at all")
+    recipe.add_argument(
+        "--mixup",
+        type=float,
+        help="alpha of the shares in which faces are mixed from the second cycle on (default: 0.4; 0: none)",
+    )
     recipe.add_argument("--precision", choices=["auto", "bfloat16", "float32"])
     recipe.add_argument("--seed", type=int)
-    recipe.add_argument("--start", type=Path, metavar="FILE", help="go on from an exported learner, not from nothing")
+    recipe.add_argument("--start", type=Path, metavar="FILE", help="an exported learner, in place of the first cycle")
     recipe.add_argument("--runs", type=Path, default=Path("runs"), help="for checkpoints (default: runs)")
     return recipe
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.utils.flop_counter import FlopCounterMode
 
 
@@ -62,7 +64,7 @@ class ResidualFeatEx(FeatEx):
         self.context = nn.Sequential(
             nn.Conv2d(in_channels, context, 1, bias=False), nn.MaxPool2d(3, stride=1, padding=1)
         )
-        self.norm = nn.BatchNorm2d(self.out_channels)
+        self.norm: nn.BatchNorm2d | nn.Identity = nn.BatchNorm2d(self.out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         maps: Tensor = self.norm(super().forward(x))
@@ -71,20 +73,21 @@ class ResidualFeatEx(FeatEx):
     def fold_norm(self) -> None:
         """Make the normalisation, which is fixed once training is over, part of both sides' last convolutions.
 
-        Fewer steps, and maps of like size, which eight bits hold better. A negative scale cannot pass a maximum: then
-        nothing changes.
+        Fewer steps, and maps of like size, which eight bits hold better. A negative scale cannot pass the context's
+        maximum: then nothing changes.
         """
-        detail, context = self.detail[1], self.context[0]
-        sides = [_part_of(self.norm, slice(detail.out_channels)), _part_of(self.norm, slice(detail.out_channels, None))]
-        if (sides[1].weight > 0).all():
-            self.detail[1], self.context[0] = map(fuse_conv_bn_eval, (detail, context), sides)
-            self.norm = nn.Identity()
-
-
-def _part_of(norm: nn.BatchNorm2d, channels: slice) -> nn.BatchNorm2d:
-    part = nn.BatchNorm2d(len(norm.weight[channels]), norm.eps).eval()
-    part.load_state_dict({name: value[channels] if value.dim() else value for name, value in norm.state_dict().items()})
-    return part
+        detail, context = cast(nn.Conv2d, self.detail[1]), cast(nn.Conv2d, self.context[0])
+        count = detail.out_channels
+        if isinstance(self.norm, nn.Identity) or (self.norm.weight[count:] < 0).any():
+            return
+        values = self.norm.state_dict()
+        fixed = [values[name] for name in ("running_mean", "running_var", "weight", "bias")]
+        for convolution, part in ((detail, slice(count)), (context, slice(count, None))):
+            mean, variance, scale, shift = (value[part] for value in fixed)
+            convolution.weight, convolution.bias = fuse_conv_bn_weights(
+                convolution.weight, None, mean, variance, self.norm.eps, scale, shift
+            )
+        self.norm = nn.Identity()
 
 
 def _halve() -> nn.MaxPool2d:

@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 from fastai.callback.core import Callback, CancelEpochException
 from fastai.callback.fp16 import AMPMode, MixedPrecision
-from fastai.callback.mixup import MixHandler
 from fastai.torch_core import set_seed
 from fastcore.foundation import L
 from torch import nn
 from torch.amp import GradScaler, autocast
+from torch.distributions import Beta
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -36,8 +36,8 @@ class SeedEpochs(Callback):
 class GrowFaces(Callback):
     """Train on faces shrunk to `smallest` pixels a side at first, on whole ones in the last third of the epochs.
 
-    A run takes a quarter less time: progressive resizing, as in Tan and Le 2021 (EfficientNetV2). The side grows by 8
-    pixels, so that maps which are halved three times stay whole.
+    From 32 pixels, a cycle takes a quarter less time: progressive resizing, as in Tan and Le 2021 (EfficientNetV2). The
+    side grows by 8 pixels, so that maps which are halved three times stay whole.
     """
 
     def __init__(self, smallest: int, largest: int) -> None:
@@ -54,25 +54,29 @@ class GrowFaces(Callback):
             self.learn.xb = (shrunk, *self.learn.xb[1:])
 
 
-class MixFaces(MixHandler):
-    """Learn from means of two faces and of what is to be said of them (mixup, Zhang et al. 2018), in nine tenths.
+class MixFaces(Callback):
+    """Train on means of two faces and of what is to be said of them (mixup, Zhang et al. 2018).
 
-    The last tenth of the epochs is for faces as they are.
+    The last tenth of the epochs is for faces as they are. fastai's own takes one target a face, not a label and the
+    shares of votes.
     """
 
-    order = 10  # after fastai has made plain tensors of what is to be said, of which this keeps its own
+    order = 10  # after fastai has made plain tensors of the targets
+    run_valid = False
 
-    def before_batch(self) -> None:  # fastai's own takes one target a face, not a label and the shares of votes
-        share = self.distrib.sample((len(self.x),)).to(self.x.device)
-        self.lam = torch.maximum(share, 1 - share)
+    def __init__(self, alpha: float) -> None:
+        self.shares = Beta(alpha, alpha)
+
+    def before_batch(self) -> None:
+        if self.pct_train >= 0.9:
+            return
+        labels, *votes = self.yb
+        one_hot = functional.one_hot(labels, len(self.dls.vocab)).to(self.x.dtype)
+        share = self.shares.sample((len(self.x), 1)).to(self.x.device)
+        share = torch.minimum(share, 1 - share)  # of the other face
         others = torch.randperm(len(self.x), device=self.x.device)
-        self.yb1 = tuple(target[others] for target in self.yb)
-        self.learn.xb = (torch.lerp(self.x[others], self.x, self.lam[:, None, None, None]),)
-
-    def before_train(self) -> None:
-        self.run = self.epoch < 0.9 * self.n_epoch  # fastai's own: a callback that is not to run, until the fit ends
-        if self.run:
-            super().before_train()
+        self.learn.xb = (torch.lerp(self.x, self.x[others], share[:, :, None, None]),)
+        self.learn.yb = tuple(torch.lerp(target, target[others], share) for target in (one_hot, *votes))
 
 
 class WeightAverage(Callback):
@@ -118,21 +122,15 @@ class Checkpoint(Callback):
         self.learn.weight_average.average.load_state_dict(state["average"])
         optimizer = self.learn.opt
         optimizer.load_state_dict({"state": state["optimizer"], "hypers": optimizer.hypers})
-        self.finished, self.curves, self.smooth_loss = state["epochs"], state["curves"], state["smooth_loss"]
-        self.smooth_loss["val"] = self.smooth_loss["val"].cpu()  # fastai records on the CPU, wherever it trains
+        self.finished = state["epochs"]
+        loss = state["smooth_loss"]
+        loss["val"] = loss["val"].cpu()  # fastai records on the CPU, wherever it trains
+        vars(self.learn.recorder.smooth_loss).update(loss)
 
     def before_epoch(self) -> None:
         if self.epoch < len(self.finished):
             self.learn.recorder.log += self.finished[self.epoch]
             raise CancelEpochException
-
-    def before_train(self) -> None:
-        if self.epoch == len(self.finished):
-            self._restore_curves()
-
-    def after_fit(self) -> None:
-        if self.n_epoch == len(self.finished):
-            self._restore_curves()
 
     def after_epoch(self) -> None:
         if self.epoch < len(self.finished):
@@ -145,22 +143,11 @@ class Checkpoint(Callback):
                 "average": self.learn.weight_average.average.state_dict(),
                 "optimizer": list(self.learn.opt.state_dict()["state"]),  # the schedule sets the rest
                 "epochs": [[float(value) for value in row] for row in recorder.values],
-                "curves": {
-                    "losses": torch.tensor(recorder.losses),
-                    "lrs": torch.tensor(recorder.lrs),
-                    "iters": torch.tensor(recorder.iters),
-                },
                 "smooth_loss": {"count": recorder.smooth_loss.count, "val": recorder.smooth_loss.val},
             },
             partial,
         )
         partial.replace(self.file)
-
-    def _restore_curves(self) -> None:
-        if self.finished:
-            for name, values in self.curves.items():
-                setattr(self.learn.recorder, name, list(values.cpu()))
-            vars(self.learn.recorder.smooth_loss).update(self.smooth_loss)
 
 
 class Bfloat16(MixedPrecision):

@@ -61,7 +61,7 @@ RANGES = {
 # Pixels a side in the first epochs of a run and in the last. The paper's linear layer takes one size alone.
 IMAGE_SIZES: dict[Network, tuple[int, int]] = {"compact": (32, 48), "paper": (224, 224)}
 
-LARGER = 8  # pixels a side, by which faces start larger in every further cycle: small ones again cost what was learnt
+GROWTH_A_CYCLE = 8  # pixels a side: starting over with the smallest faces and large steps cost what had been learnt
 MOMENTUM = 0.95  # throughout: what one cycle varies for AdamW, Muon was made to keep
 
 logger = logging.getLogger(__name__)
@@ -157,13 +157,15 @@ def fit(learner: Learner, recipe: Recipe, runs: Path) -> Path:
     The learner ends up averaged and calibrated. The run's folder, which is returned, is named after the data and what
     of the recipe decides what is learnt, so no run takes up another's.
     """
-    learnt = {name: value for name, value in recipe.facts().items() if name != "blend"}  # that is of the answer alone
+    # The blend is of the answer alone, and cycles may be added to those that there are.
+    learnt = {name: value for name, value in recipe.facts().items() if name not in ("blend", "cycles")}
     identity = json.dumps([learnt, fingerprint(learner.dls)], sort_keys=True)
     folder = runs / f"{recipe.network}-{recipe.labels}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
     folder.mkdir(parents=True, exist_ok=True)
     logger.info("Checkpoints of this run: %s", folder)
     rows: list[list[float]] = []
-    for cycle in range(recipe.cycles):
+    first = 1 if recipe.start else 0  # what is gone on from has had the first cycle
+    for cycle in range(first, first + recipe.cycles):
         peak = recipe.learning_rate / 2**cycle
         callbacks = _cycle_callbacks(recipe, cycle, folder)
         learner.fit_one_cycle(recipe.epochs, peak, moms=(MOMENTUM,) * 3, cbs=callbacks, reset_opt=True)
@@ -182,11 +184,11 @@ def _cycle_callbacks(recipe: Recipe, cycle: int, folder: Path) -> list[Callback]
     smallest, largest = IMAGE_SIZES[recipe.network]
     callbacks = [
         SeedEpochs(recipe.seed, cycle * recipe.epochs),
-        GrowFaces(min(smallest + LARGER * cycle, largest), largest),
+        GrowFaces(min(smallest + GROWTH_A_CYCLE * cycle, largest), largest),
         WeightAverage(recipe.ema_decay),
         Checkpoint(folder / f"cycle-{cycle + 1}.pth"),
     ]
-    # Faces are learnt by heart in the second cycle, hardly in the first.
+    # At the end of the first cycle faces begin to be learnt by heart.
     return [*callbacks, MixFaces(recipe.mixup)] if cycle and recipe.mixup else callbacks
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from conftest import draw_face
+from torch import nn
 
 from dexpression.artifact import load_exported
 from dexpression.engine import Engine, onnx_engine
@@ -47,6 +48,11 @@ def test_the_int8_form_answers_nearly_so(learner, int8):
 
 def test_int8_is_a_third_of_the_size(float32):
     assert to_int8(float32, FACES).ByteSize() < float32.ByteSize() / 3
+
+
+def test_every_normalisation_is_part_of_a_convolution_and_the_learner_is_left_as_it_was(learner, float32):
+    assert not {node.op_type for node in float32.graph.node} & {"BatchNormalization"}
+    assert isinstance(learner.model.blocks[0].norm, nn.BatchNorm2d)
 
 
 def test_no_path_stands_in_the_file(float32):
