@@ -159,10 +159,9 @@ def _recipe_options(label_sets: Sequence[str]) -> argparse.ArgumentParser:
     recipe.add_argument("folder", type=Path, metavar="FOLDER", help="class folders, or fer2013.csv")
     recipe.add_argument("--network", choices=["compact", "paper"], help="48x48, or the paper's 224x224")
     recipe.add_argument("--labels", choices=label_sets, help="(default: seven)")
-    recipe.add_argument("--epochs", type=int, help="of each cycle (default: 60)")
-    recipe.add_argument("--cycles", type=int, help="of the learning rate (default: 2)")
+    recipe.add_argument("--epochs", type=int)
     recipe.add_argument("--batch-size", type=int)
-    recipe.add_argument("--learning-rate", type=float, help="peak of the first cycle, halved for each next one")
+    recipe.add_argument("--learning-rate", type=float, help="peak of the cycle")
     recipe.add_argument("--weight-decay", type=float)
     recipe.add_argument("--label-smoothing", type=float)
     recipe.add_argument("--balance", type=float, help="0 weighs images alike, 1 labels alike (default: 0.5)")
@@ -174,14 +173,9 @@ def _recipe_options(label_sets: Sequence[str]) -> argparse.ArgumentParser:
     recipe.add_argument(
         "--augmentation", type=float, help="strength of turns, zoom, shifts, light and patches, 0 to 2 (default: 1)"
     )
-    recipe.add_argument(
-        "--mixup",
-        type=float,
-        help="alpha of the shares in which faces are mixed from the second cycle on (default: 0.4; 0: none)",
-    )
     recipe.add_argument("--precision", choices=["auto", "bfloat16", "float32"])
     recipe.add_argument("--seed", type=int)
-    recipe.add_argument("--start", type=Path, metavar="FILE", help="an exported learner, in place of the first cycle")
+    recipe.add_argument("--start", type=Path, metavar="FILE", help="go on from an exported learner, not from nothing")
     recipe.add_argument("--runs", type=Path, default=Path("runs"), help="for checkpoints (default: runs)")
     return recipe
 

@@ -1,4 +1,4 @@
-"""What happens between the batches of a run: seeds, growing faces, mixed faces, averages, checkpoints, bfloat16."""
+"""What happens between the batches of a run: seeds, growing faces, averaged weights, checkpoints, bfloat16."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from fastai.torch_core import set_seed
 from fastcore.foundation import L
 from torch import nn
 from torch.amp import GradScaler, autocast
-from torch.distributions import Beta
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -23,12 +22,11 @@ class SeedEpochs(Callback):
 
     order = -90
 
-    def __init__(self, seed: int, epochs_before: int = 0) -> None:
+    def __init__(self, seed: int) -> None:
         self.seed = seed
-        self.epochs_before = epochs_before
 
     def before_epoch(self) -> None:
-        seed = self.seed + 1_000 * (self.epochs_before + self.epoch)
+        seed = self.seed + 1_000 * self.epoch
         set_seed(seed)
         self.learn.dls.train.rng = random.Random(seed)
 
@@ -36,8 +34,8 @@ class SeedEpochs(Callback):
 class GrowFaces(Callback):
     """Train on faces shrunk to `smallest` pixels a side at first, on whole ones in the last third of the epochs.
 
-    From 32 pixels, a cycle takes a quarter less time: progressive resizing, as in Tan and Le 2021 (EfficientNetV2). The
-    side grows by 8 pixels, so that maps which are halved three times stay whole.
+    A run takes a quarter less time: progressive resizing, as in Tan and Le 2021 (EfficientNetV2). The side grows by 8
+    pixels, so that maps which are halved three times stay whole.
     """
 
     def __init__(self, smallest: int, largest: int) -> None:
@@ -52,31 +50,6 @@ class GrowFaces(Callback):
         if self.training and faces.shape[-1] > self.side:
             shrunk = functional.interpolate(faces, size=(self.side, self.side), mode="bilinear", antialias=True)
             self.learn.xb = (shrunk, *self.learn.xb[1:])
-
-
-class MixFaces(Callback):
-    """Train on means of two faces and of what is to be said of them (mixup, Zhang et al. 2018).
-
-    The last tenth of the epochs is for faces as they are. fastai's own takes one target a face, not a label and the
-    shares of votes.
-    """
-
-    order = 10  # after fastai has made plain tensors of the targets
-    run_valid = False
-
-    def __init__(self, alpha: float) -> None:
-        self.shares = Beta(alpha, alpha)
-
-    def before_batch(self) -> None:
-        if self.pct_train >= 0.9:
-            return
-        labels, *votes = self.yb
-        one_hot = functional.one_hot(labels, len(self.dls.vocab)).to(self.x.dtype)
-        share = self.shares.sample((len(self.x), 1)).to(self.x.device)
-        share = torch.minimum(share, 1 - share)  # of the other face
-        others = torch.randperm(len(self.x), device=self.x.device)
-        self.learn.xb = (torch.lerp(self.x, self.x[others], share[:, :, None, None]),)
-        self.learn.yb = tuple(torch.lerp(target, target[others], share) for target in (one_hot, *votes))
 
 
 class WeightAverage(Callback):

@@ -15,10 +15,10 @@ def label_logits(logits: Tensor) -> Tensor:
 class EmotionLoss(nn.Module):
     """Smoothed cross-entropy on the label and, from a network's second head, cross-entropy on the share of votes.
 
-    Logits (N, C) of one head or (N, 2, C) of two, labels (N,), or (N, C) of mixed faces, and, where there are votes,
-    shares (N, C) that sum to 1, or to 0 where nobody voted. `class_weights` (C,) scale what a label, or a vote for it,
-    costs, and `votes` what the second head's part does. The answer is a mean of both heads' probabilities, the second
-    one's share in it `blend`, 0..1, after their logits were divided by `temperature`.
+    Logits (N, C) of one head or (N, 2, C) of two, labels (N,) and, where there are votes, shares (N, C) that sum to 1,
+    or to 0 where nobody voted. `class_weights` (C,) scale what a label, or a vote for it, costs, and `votes` what the
+    second head's part does. The answer is a mean of both heads' probabilities, the second one's share in it `blend`,
+    0..1, after their logits were divided by `temperature`.
     """
 
     class_weights: Tensor | None
@@ -43,15 +43,15 @@ class EmotionLoss(nn.Module):
     def forward(self, logits: Tensor, labels: Tensor, shares: Tensor | None = None) -> Tensor:
         loss = self._cross_entropy(label_logits(logits), labels, self.label_smoothing)
         if logits.dim() == 3 and shares is not None:
-            loss = loss + self.votes * self._cross_entropy(logits[:, 1], shares)
+            loss = loss + self.votes * self._cross_entropy(logits[:, 1], shares.to(logits))
         return loss
 
     def _cross_entropy(self, logits: Tensor, target: Tensor, label_smoothing: float = 0.0) -> Tensor:
         if target.dim() == 1:  # torch divides the mean over labels, but not over shares, by the sum of the weights
-            target = functional.one_hot(target, logits.shape[1])
+            target = functional.one_hot(target, logits.shape[1]).to(logits.dtype)
         weight = None if self.class_weights is None else self.class_weights.to(logits)
         return functional.cross_entropy(
-            logits, target.to(logits), weight=weight, label_smoothing=label_smoothing, reduction=self.reduction
+            logits, target, weight=weight, label_smoothing=label_smoothing, reduction=self.reduction
         )
 
     def activation(self, logits: Tensor) -> Tensor:

@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 import fastai.callback.progress  # noqa: F401  # progress bars, and Learner.no_bar
 import torch
-from fastai.callback.core import Callback
 from fastai.callback.schedule import fit_one_cycle  # noqa: F401  # fastai patches it into Learner
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
@@ -25,15 +24,7 @@ from dexpression.architecture import DeXpression
 from dexpression.artifact import load_exported
 from dexpression.augmentation import augmentations
 from dexpression.calibration import fit_temperature
-from dexpression.callbacks import (
-    Bfloat16,
-    Checkpoint,
-    GrowFaces,
-    MixFaces,
-    SeedEpochs,
-    WeightAverage,
-    is_faster_in_bfloat16,
-)
+from dexpression.callbacks import Bfloat16, Checkpoint, GrowFaces, SeedEpochs, WeightAverage, is_faster_in_bfloat16
 from dexpression.data import face_dataloaders, fingerprint, has_votes, images_per_label
 from dexpression.errors import RecipeError
 from dexpression.labels import LabelSet
@@ -46,7 +37,6 @@ Precision = Literal["auto", "bfloat16", "float32"]
 
 RANGES = {
     "epochs": (1, 10_000),
-    "cycles": (1, 100),
     "batch_size": (2, 65_536),  # batch normalisation learns nothing from one image
     "learning_rate": (1e-8, 10.0),
     "weight_decay": (0.0, 1.0),
@@ -56,12 +46,10 @@ RANGES = {
     "votes": (0.0, 10.0),
     "blend": (0.0, 1.0),
     "augmentation": (0.0, 2.0),
-    "mixup": (0.0, 100.0),
 }
-# Pixels a side in the first epochs of a run and in the last. The paper's linear layer takes one size alone.
+# Pixels a side in the first epochs and in the last. The paper's linear layer takes one size alone.
 IMAGE_SIZES: dict[Network, tuple[int, int]] = {"compact": (32, 48), "paper": (224, 224)}
 
-GROWTH_A_CYCLE = 8  # pixels a side: starting over with the smallest faces and large steps cost what had been learnt
 MOMENTUM = 0.95  # throughout: what one cycle varies for AdamW, Muon was made to keep
 
 logger = logging.getLogger(__name__)
@@ -73,10 +61,9 @@ class Recipe:
 
     network: Network = "compact"
     labels: LabelSet = "seven"
-    epochs: int = 60  # of each cycle
-    cycles: int = 2  # of the learning rate, whose peak halves; the next one goes on from the average of the weights
+    epochs: int = 60
     batch_size: int = 128
-    learning_rate: float = 3e-3  # the peak of the first cycle
+    learning_rate: float = 3e-3  # the peak of the cycle
     weight_decay: float = 0.05
     label_smoothing: float = 0.1
     balance: float = 0.5  # a label of n images weighs n to the power of minus this: DISGUST has a twentieth of HAPPY's
@@ -84,7 +71,6 @@ class Recipe:
     votes: float = 1.0  # weight, beside the label's, of the head that learns FER+ votes; 0, or no votes: no such head
     blend: float = 0.35  # that head's share in the answer: a middle way between both truths, see model/README.md
     augmentation: float = 1.0  # strength of what is done to a training face, see `augmentation`
-    mixup: float = 0.4  # alpha of Beta(alpha, alpha), from the second cycle on; 0 mixes nothing
     precision: Precision = "auto"
     seed: int = 0
     start: Path | None = None  # an exported learner to go on from, instead of from nothing
@@ -157,39 +143,26 @@ def fit(learner: Learner, recipe: Recipe, runs: Path) -> Path:
     The learner ends up averaged and calibrated. The run's folder, which is returned, is named after the data and what
     of the recipe decides what is learnt, so no run takes up another's.
     """
-    # The blend is of the answer alone, and cycles may be added to those that there are.
-    learnt = {name: value for name, value in recipe.facts().items() if name not in ("blend", "cycles")}
+    learnt = {name: value for name, value in recipe.facts().items() if name != "blend"}  # that is of the answer alone
     identity = json.dumps([learnt, fingerprint(learner.dls)], sort_keys=True)
     folder = runs / f"{recipe.network}-{recipe.labels}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
     folder.mkdir(parents=True, exist_ok=True)
     logger.info("Checkpoints of this run: %s", folder)
-    rows: list[list[float]] = []
-    first = 1 if recipe.start else 0  # what is gone on from has had the first cycle
-    for cycle in range(first, first + recipe.cycles):
-        peak = recipe.learning_rate / 2**cycle
-        callbacks = _cycle_callbacks(recipe, cycle, folder)
-        learner.fit_one_cycle(recipe.epochs, peak, moms=(MOMENTUM,) * 3, cbs=callbacks, reset_opt=True)
-        rows += learner.recorder.values
-    # Kept apart from the recorder, which every cycle and every later prediction starts anew.
+    callbacks = [
+        SeedEpochs(recipe.seed),
+        GrowFaces(*IMAGE_SIZES[recipe.network]),
+        WeightAverage(recipe.ema_decay),
+        Checkpoint(folder / "checkpoint.pth"),
+    ]
+    learner.fit_one_cycle(recipe.epochs, recipe.learning_rate, moms=(MOMENTUM,) * 3, cbs=callbacks, reset_opt=True)
+    # Kept apart from the recorder, which every later prediction starts anew.
     learner.history = {
         "columns": list(learner.recorder.metric_names[1:-1]),
-        "epochs": [[round(float(value), 4) for value in row] for row in rows],
+        "epochs": [[round(float(value), 4) for value in row] for row in learner.recorder.values],
     }
     learner.remove_cb(Bfloat16)  # an exported learner answers in float32, so that is what is calibrated and scored
     calibrate(learner)
     return folder
-
-
-def _cycle_callbacks(recipe: Recipe, cycle: int, folder: Path) -> list[Callback]:
-    smallest, largest = IMAGE_SIZES[recipe.network]
-    callbacks = [
-        SeedEpochs(recipe.seed, cycle * recipe.epochs),
-        GrowFaces(min(smallest + GROWTH_A_CYCLE * cycle, largest), largest),
-        WeightAverage(recipe.ema_decay),
-        Checkpoint(folder / f"cycle-{cycle + 1}.pth"),
-    ]
-    # At the end of the first cycle faces begin to be learnt by heart.
-    return [*callbacks, MixFaces(recipe.mixup)] if cycle and recipe.mixup else callbacks
 
 
 def calibrate(learner: Learner) -> None:

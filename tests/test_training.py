@@ -6,7 +6,6 @@ import dataclasses
 import json
 import zipfile
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,7 +16,6 @@ from fastai.learner import Learner
 from dexpression import callbacks
 from dexpression.__main__ import main
 from dexpression.artifact import load_exported
-from dexpression.callbacks import MixFaces
 from dexpression.errors import RecipeError
 from dexpression.exporting import train
 from dexpression.labels import SEVEN
@@ -25,48 +23,32 @@ from dexpression.prediction import Predictor
 from dexpression.training import Recipe, class_weights, create_learner, fit, recipe_dataloaders
 
 FILES = "dexpression.pkl", "dexpression.onnx"
-QUICK = Recipe(epochs=3, cycles=1, batch_size=16, ema_decay=0.5, precision="float32")
+QUICK = Recipe(epochs=3, batch_size=16, ema_decay=0.5, precision="float32")
 
 
-class StopAfter(Callback):
-    """As Ctrl-C does, after so many epochs in all; those that were finished before count too."""
-
+class StopAfterFirstEpoch(Callback):
     order = 90  # after the checkpoint
 
-    def __init__(self, epochs: int) -> None:
-        self.epochs = epochs
-
     def after_epoch(self) -> None:
-        self.epochs -= 1
-        if self.epochs == 0:
-            raise KeyboardInterrupt
+        raise KeyboardInterrupt
 
 
 def trained(source: Path, runs: Path, recipe: Recipe, *callbacks: Callback) -> tuple[list[torch.Tensor], list[object]]:
-    """The weights and the history of a run."""
+    """The weights and the recorded values of a run."""
     learner = create_learner(recipe_dataloaders(source, recipe), recipe)
     learner.add_cbs(callbacks)
     with learner.no_bar(), learner.no_logging():
         fit(learner, recipe, runs)
-    return list(learner.model.state_dict().values()), learner.history["epochs"]
+    return list(learner.model.state_dict().values()), [list(row) for row in learner.recorder.values]
 
 
-def test_a_run_that_was_stopped_in_either_cycle_goes_on_to_the_same_weights(split_folders, tmp_path):
-    recipe = dataclasses.replace(QUICK, cycles=2)
-    whole = trained(split_folders, tmp_path / "whole", recipe)
-    for epochs in (1, 4):
-        with pytest.raises(KeyboardInterrupt):
-            trained(split_folders, tmp_path / "stopped", recipe, StopAfter(epochs))
-    resumed = trained(split_folders, tmp_path / "stopped", recipe)
+def test_a_run_that_was_stopped_goes_on_to_the_same_weights(split_folders, tmp_path):
+    whole = trained(split_folders, tmp_path / "whole", QUICK)
+    with pytest.raises(KeyboardInterrupt):
+        trained(split_folders, tmp_path / "stopped", QUICK, StopAfterFirstEpoch())
+    resumed = trained(split_folders, tmp_path / "stopped", QUICK)
     assert all(torch.equal(one, other) for one, other in zip(whole[0], resumed[0], strict=True))
     assert whole[1] == resumed[1]
-
-
-def test_cycles_can_be_added_to_those_of_a_run(split_folders, tmp_path):
-    runs = tmp_path / "runs"
-    one, two = (trained(split_folders, runs, dataclasses.replace(QUICK, cycles=cycles))[1] for cycles in (1, 2))
-    assert two[: len(one)] == one
-    assert len(list(runs.iterdir())) == 1
 
 
 def test_a_finished_run_is_not_trained_again(split_folders, tmp_path, monkeypatch):
@@ -122,40 +104,13 @@ def test_a_model_of_two_heads_can_go_on_with_faces_that_nobody_voted_on(class_fo
     assert learner.loss_func.blend == 0
 
 
-def test_faces_grow_to_their_whole_size_by_the_last_third_of_each_cycle(split_folders, tmp_path):
+def test_faces_grow_to_their_whole_size_by_the_last_third(split_folders, tmp_path):
     sides: list[list[int]] = [[], []]
     note = Callback(after_batch=lambda self: sides[self.training].append(self.xb[0].shape[-1]))
-    recipe = dataclasses.replace(QUICK, batch_size=42, cycles=3)
+    recipe = dataclasses.replace(QUICK, batch_size=42)
     trained(split_folders, tmp_path, recipe, note)
-    assert sides[True] == [32, 40, 48, 40, 40, 48, 48, 48, 48]
+    assert sides[True] == [32, 40, 48]
     assert set(sides[False]) == {48}
-
-
-def test_mixed_faces_are_told_by_their_shares_until_the_last_tenth():
-    mix, labels = MixFaces(0.4), torch.arange(200) % 2
-    faces = labels.float()[:, None, None, None].expand(-1, 1, 8, 8)  # all black is 0, all white is 1
-    mix.learn = learn = SimpleNamespace(x=faces, yb=(labels, labels.float()[:, None]), pct_train=0.89)
-    learn.dls = SimpleNamespace(vocab=["BLACK", "WHITE"])
-    mix.before_batch()
-    mixed, [shares, votes] = learn.xb[0], learn.yb
-    assert 20 < ((mixed > 0.01) & (mixed < 0.99))[:, 0, 0, 0].sum() < 120  # about half met their like
-    for told in (shares[:, 1], votes[:, 0]):
-        assert torch.allclose(mixed.mean(dim=(1, 2, 3)), told)
-    learn.xb, learn.pct_train = (faces,), 0.9
-    mix.before_batch()
-    assert learn.xb[0] is faces
-
-
-@pytest.mark.parametrize(("mixup", "expected"), [(0.4, [False, True]), (0.0, [False, False])])
-def test_faces_are_mixed_from_the_second_cycle_on(class_folders, tmp_path, mixup, expected):
-    from test_sources import write_votes
-
-    write_votes(class_folders / "fer2013new.csv", None, 70)
-    mixed: list[bool] = []
-    note = Callback(before_batch=lambda self: mixed.append(self.yb[0].dim() == 2), order=20, run_valid=False)
-    recipe = dataclasses.replace(QUICK, batch_size=50, epochs=1, cycles=2, mixup=mixup)
-    trained(class_folders, tmp_path, recipe, note)
-    assert mixed == expected
 
 
 def test_rare_labels_weigh_more_and_images_weigh_one_on_average(tmp_path):
@@ -186,7 +141,7 @@ def test_a_start_that_does_not_fit_the_run_is_refused(split_folders, exported_le
 @pytest.mark.parametrize("network", ["compact", "paper"])
 def test_the_command_trains_exports_and_the_export_answers(split_folders, tmp_path, network):
     output, runs = tmp_path / "model", tmp_path / "runs"
-    flags = ["--network", network, "--epochs", "1", "--cycles", "1", "--batch-size", "8", "--labels", "five"]
+    flags = ["--network", network, "--epochs", "1", "--batch-size", "8", "--labels", "five"]
     main(["train", str(split_folders), *flags, "--output", str(output), "--runs", str(runs)])
     learner, manifest = load_exported(output / "dexpression.pkl")
     answers = [Predictor.load(output / name).predict(draw_face("HAPPY", 0)).prediction for name in FILES]
