@@ -58,7 +58,8 @@ def to_int8(model: onnx.ModelProto, faces: np.ndarray) -> onnx.ModelProto:
             weight_type=QuantType.QInt8,
             per_channel=True,
             reduce_range=True,  # seven bits for weights: processors without VNNI add products up in sixteen
-            op_types_to_quantize=["Conv"],  # the other steps cost little, and lose answers when they are rounded too
+            # Pooling, joining and adding in eight bits too is faster by a sixth, but loses answers.
+            op_types_to_quantize=["Conv", "Relu"],
         )
         return onnx.load(quantised)
 
