@@ -7,7 +7,6 @@ import hashlib
 import json
 import logging
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -130,7 +129,7 @@ def create_learner(dataloaders: DataLoaders, recipe: Recipe) -> Learner:
             class_weights=class_weights(dataloaders, recipe.balance),
         ),
         metrics=accuracy,
-        opt_func=partial(muon, dtype=torch.bfloat16 if in_bfloat16 else torch.float32),
+        opt_func=muon,
         wd=recipe.weight_decay,
         cbs=[Bfloat16(dataloaders.device.type)] if in_bfloat16 else [],
         path=Path("runs"),  # where fastai's learning rate finder keeps the weights it puts back
