@@ -37,8 +37,16 @@ class FeatEx(nn.Module):
     def __init__(self, in_channels: int, *, reduced: int = 96, detail: int = 208, context: int = 64) -> None:
         super().__init__()
         self.out_channels = detail + context
-        self.detail = nn.Sequential(Convolution(in_channels, reduced, 1), Convolution(reduced, detail, 3))
-        self.context = nn.Sequential(nn.MaxPool2d(3, stride=1, padding=1), Convolution(in_channels, context, 1))
+        self.detail = self._detail_side(in_channels, reduced, detail)
+        self.context = self._context_side(in_channels, context)
+
+    @staticmethod
+    def _detail_side(in_channels: int, reduced: int, detail: int) -> nn.Sequential:
+        return nn.Sequential(Convolution(in_channels, reduced, 1), Convolution(reduced, detail, 3))
+
+    @staticmethod
+    def _context_side(in_channels: int, context: int) -> nn.Sequential:
+        return nn.Sequential(nn.MaxPool2d(3, stride=1, padding=1), Convolution(in_channels, context, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         detail = self.detail(x)  # 1x1 then 3x3:  (N, detail, H, W)
@@ -57,14 +65,17 @@ class ResidualFeatEx(FeatEx):
     def __init__(self, in_channels: int, *, reduced: int, detail: int, context: int) -> None:
         super().__init__(in_channels, reduced=reduced, detail=detail, context=context)
         self.adds = in_channels == self.out_channels
-        self.detail = nn.Sequential(
-            Convolution(in_channels, reduced, 1, batch_norm=True),
-            nn.Conv2d(reduced, detail, 3, padding=1, bias=False),
-        )
-        self.context = nn.Sequential(
-            nn.Conv2d(in_channels, context, 1, bias=False), nn.MaxPool2d(3, stride=1, padding=1)
-        )
         self.norm: nn.BatchNorm2d | nn.Identity = nn.BatchNorm2d(self.out_channels)
+
+    @staticmethod
+    def _detail_side(in_channels: int, reduced: int, detail: int) -> nn.Sequential:
+        reduce = Convolution(in_channels, reduced, 1, batch_norm=True)
+        return nn.Sequential(reduce, nn.Conv2d(reduced, detail, 3, padding=1, bias=False))
+
+    @staticmethod
+    def _context_side(in_channels: int, context: int) -> nn.Sequential:
+        mix = nn.Conv2d(in_channels, context, 1, bias=False)
+        return nn.Sequential(mix, nn.MaxPool2d(3, stride=1, padding=1))
 
     def forward(self, x: Tensor) -> Tensor:
         maps: Tensor = self.norm(super().forward(x))
