@@ -45,11 +45,10 @@ def orthogonalise(matrix: Tensor) -> Tensor:
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     x: Tensor = wide / (wide.norm() + 1e-7)
     square = x @ x.T
-    factor = torch.eye(len(square)).to(square)
+    identity = factor = torch.eye(len(square), dtype=square.dtype, device=square.device)
     a, b, c = COEFFICIENTS
     for _ in range(ITERATIONS):
-        polynomial = torch.addmm(square, square, square, beta=b, alpha=c)
-        polynomial.diagonal().add_(a)
+        polynomial = a * identity + b * square + c * square @ square
         factor = polynomial @ factor
         square = polynomial @ square @ polynomial
     x = factor @ x

@@ -116,9 +116,9 @@ def create_learner(dataloaders: DataLoaders, recipe: Recipe) -> Learner:
     """A learner yet to be trained; the same recipe starts from the same weights."""
     set_seed(recipe.seed)
     network = _start_network(recipe.start, dataloaders, recipe) if recipe.start else _new_network(dataloaders, recipe)
-    in_bfloat16 = _is_in_bfloat16(recipe.precision, dataloaders.device)
+    device = dataloaders.device
     # Channels last: on a CPU the pooling beside a FeatEx block's convolutions takes a fifth of the time.
-    network = network.to(dataloaders.device).to(memory_format=torch.channels_last)
+    network = network.to(device).to(memory_format=torch.channels_last)
     return Learner(
         dataloaders,
         network,
@@ -131,7 +131,7 @@ def create_learner(dataloaders: DataLoaders, recipe: Recipe) -> Learner:
         metrics=accuracy,
         opt_func=muon,
         wd=recipe.weight_decay,
-        cbs=[Bfloat16(dataloaders.device.type)] if in_bfloat16 else [],
+        cbs=[Bfloat16(device.type)] if _is_in_bfloat16(recipe.precision, device) else [],
         path=Path("runs"),  # where fastai's learning rate finder keeps the weights it puts back
     )
 
