@@ -176,6 +176,12 @@ def _recipe_options(label_sets: Sequence[str]) -> argparse.ArgumentParser:
     recipe.add_argument("--precision", choices=["auto", "bfloat16", "float32"])
     recipe.add_argument("--seed", type=int)
     recipe.add_argument("--start", type=Path, metavar="FILE", help="go on from an exported learner, not from nothing")
+    recipe.add_argument(
+        "--student-epochs",
+        type=int,
+        help="in which the network goes on, from its own answers and another's (default: 36); 0 trains no other",
+    )
+    recipe.add_argument("--teacher-decay", type=float, help="weight decay of that other network (default: 0.2)")
     recipe.add_argument("--runs", type=Path, default=Path("runs"), help="for checkpoints (default: runs)")
     return recipe
 

@@ -13,11 +13,12 @@ from fastai.torch_core import set_seed
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from dexpression.data import distinct_faces, read_labelled, split_dataloaders
+from dexpression.distillation import train_network
 from dexpression.errors import DataError
 from dexpression.evaluation import Evaluation
 from dexpression.exporting import evaluate_learner
 from dexpression.sources import Face
-from dexpression.training import Recipe, create_learner, dataloader_options, fit
+from dexpression.training import Recipe, dataloader_options
 
 logger = logging.getLogger(__name__)
 
@@ -56,8 +57,7 @@ def crossvalidate(
     results = []
     for train, valid in _folds(faces, folds, group_by, recipe.seed):
         set_seed(recipe.seed)
-        learner = create_learner(split_dataloaders(train, valid, **dataloader_options(recipe)), recipe)
-        fit(learner, recipe, runs)
+        learner = train_network(split_dataloaders(train, valid, **dataloader_options(recipe)), recipe, runs)
         results.append(evaluate_learner(learner)[recipe.labels])
         logger.info("Fold %d of %d: accuracy %.4f", len(results), folds, results[-1].accuracy)
     return CrossValidation(results)

@@ -10,13 +10,14 @@ from fastai.learner import Learner
 from dexpression.architecture import count_multiply_adds
 from dexpression.artifact import export_learner, lean_learner
 from dexpression.data import has_votes, images_per_label, stack_pixels
+from dexpression.distillation import train_network
 from dexpression.engine import Engine, onnx_engine
 from dexpression.evaluation import Evaluation, predict_faces, score
 from dexpression.labels import LABEL_SETS
 from dexpression.manifest import Manifest
 from dexpression.prediction import FaceClassifier, name_probabilities
 from dexpression.quantisation import to_int8, to_onnx
-from dexpression.training import Recipe, create_learner, fit, recipe_dataloaders
+from dexpression.training import Recipe, recipe_dataloaders
 
 CALIBRATION_FACES = 512
 
@@ -25,8 +26,7 @@ logger = logging.getLogger(__name__)
 
 def train(source: Path, recipe: Recipe, output: Path, runs: Path, votes: Path | None = None) -> Manifest:
     """The whole road: faces -> DataLoaders -> Learner -> trained -> exported file and manifest in `output`."""
-    learner = create_learner(recipe_dataloaders(source, recipe, votes), recipe)
-    fit(learner, recipe, runs)
+    learner = train_network(recipe_dataloaders(source, recipe, votes), recipe, runs)
     return export_run(learner, recipe, source.resolve().name, output)
 
 

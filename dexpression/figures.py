@@ -56,7 +56,7 @@ def draw_curves(columns: Sequence[str], epochs: Sequence[Sequence[float]]) -> Fi
     numbers = range(1, len(epochs) + 1)
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     losses, accuracy = figure.subplots(1, 2)
-    losses.plot(numbers, curves["train_loss"], label="train (augmented, smoothed)")
+    losses.plot(numbers, curves["train_loss"], label="train (augmented)")
     losses.plot(numbers, curves["valid_loss"], label="valid (averaged weights)")
     losses.set(xlabel="epoch", ylabel="loss")
     losses.legend()

@@ -6,12 +6,14 @@ import dataclasses
 import hashlib
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import fastai.callback.progress  # noqa: F401  # progress bars, and Learner.no_bar
 import torch
+from fastai.callback.core import Callback
 from fastai.callback.schedule import fit_one_cycle  # noqa: F401  # fastai patches it into Learner
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
@@ -45,6 +47,8 @@ RANGES = {
     "votes": (0.0, 10.0),
     "blend": (0.0, 1.0),
     "augmentation": (0.0, 2.0),
+    "student_epochs": (0, 10_000),
+    "teacher_decay": (0.0, 1.0),
 }
 # Pixels a side in the first epochs and in the last. The paper's linear layer takes one size alone.
 IMAGE_SIZES: dict[Network, tuple[int, int]] = {"compact": (32, 48), "paper": (224, 224)}
@@ -73,6 +77,8 @@ class Recipe:
     precision: Precision = "auto"
     seed: int = 0
     start: Path | None = None  # an exported learner to go on from, instead of from nothing
+    student_epochs: int = 36  # in which the network goes on, from teachers' answers; 0: it learns from labels alone
+    teacher_decay: float = 0.2  # weight decay of the teacher beside it: other weights, as good, that err elsewhere
 
     def __post_init__(self) -> None:
         for name, (lowest, highest) in RANGES.items():
@@ -137,23 +143,34 @@ def create_learner(dataloaders: DataLoaders, recipe: Recipe) -> Learner:
 
 
 def fit(learner: Learner, recipe: Recipe, runs: Path) -> Path:
-    """Train by the recipe, from the last checkpoint if this very run was stopped.
+    """Train on labels, and on votes where there are any, by the recipe; see `run_cycle`."""
+    folder = run_folder(learner, recipe, runs, without=("student_epochs", "teacher_decay"))
+    run_cycle(learner, recipe, folder, recipe.epochs, recipe.learning_rate, GrowFaces(*IMAGE_SIZES[recipe.network]))
+    return folder
 
-    The learner ends up averaged and calibrated. The run's folder, which is returned, is named after the data and what
-    of the recipe decides what is learnt, so no run takes up another's.
-    """
-    learnt = {name: value for name, value in recipe.facts().items() if name != "blend"}  # that is of the answer alone
+
+def run_folder(learner: Learner, recipe: Recipe, runs: Path, without: Sequence[str] = ()) -> Path:
+    """Named after the data and what of the recipe decides what is learnt, so no run takes up another's checkpoint."""
+    unlearnt = {"blend", *without}  # the blend is of the answer alone
+    learnt = {name: value for name, value in recipe.facts().items() if name not in unlearnt}
     identity = json.dumps([learnt, fingerprint(learner.dls)], sort_keys=True)
-    folder = runs / f"{recipe.network}-{recipe.labels}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
+    return runs / f"{recipe.network}-{recipe.labels}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
+
+
+def run_cycle(learner: Learner, recipe: Recipe, folder: Path, epochs: int, peak: float, lesson: Callback) -> None:
+    """Train for one cycle, from the folder's checkpoint if this very run was stopped.
+
+    The lesson is what changes a batch before it is learnt. The learner ends up averaged and calibrated.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     logger.info("Checkpoints of this run: %s", folder)
     callbacks = [
         SeedEpochs(recipe.seed),
-        GrowFaces(*IMAGE_SIZES[recipe.network]),
+        lesson,
         WeightAverage(recipe.ema_decay),
         Checkpoint(folder / "checkpoint.pth"),
     ]
-    learner.fit_one_cycle(recipe.epochs, recipe.learning_rate, moms=(MOMENTUM,) * 3, cbs=callbacks, reset_opt=True)
+    learner.fit_one_cycle(epochs, peak, moms=(MOMENTUM,) * 3, cbs=callbacks, reset_opt=True)
     # Kept apart from the recorder, which every later prediction starts anew.
     learner.history = {
         "columns": list(learner.recorder.metric_names[1:-1]),
@@ -161,7 +178,6 @@ def fit(learner: Learner, recipe: Recipe, runs: Path) -> Path:
     }
     learner.remove_cb(Bfloat16)  # an exported learner answers in float32, so that is what is calibrated and scored
     calibrate(learner)
-    return folder
 
 
 def calibrate(learner: Learner) -> None:

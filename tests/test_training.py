@@ -23,7 +23,7 @@ from dexpression.prediction import Predictor
 from dexpression.training import Recipe, class_weights, create_learner, fit, recipe_dataloaders
 
 FILES = "dexpression.pkl", "dexpression.onnx"
-QUICK = Recipe(epochs=3, batch_size=16, ema_decay=0.5, precision="float32")
+QUICK = Recipe(epochs=3, batch_size=16, ema_decay=0.5, precision="float32", student_epochs=0)
 
 
 class StopAfterFirstEpoch(Callback):
@@ -141,7 +141,7 @@ def test_a_start_that_does_not_fit_the_run_is_refused(split_folders, exported_le
 @pytest.mark.parametrize("network", ["compact", "paper"])
 def test_the_command_trains_exports_and_the_export_answers(split_folders, tmp_path, network):
     output, runs = tmp_path / "model", tmp_path / "runs"
-    flags = ["--network", network, "--epochs", "1", "--batch-size", "8", "--labels", "five"]
+    flags = ["--network", network, "--epochs", "1", "--student-epochs", "1", "--batch-size", "8", "--labels", "five"]
     main(["train", str(split_folders), *flags, "--output", str(output), "--runs", str(runs)])
     learner, manifest = load_exported(output / "dexpression.pkl")
     answers = [Predictor.load(output / name).predict(draw_face("HAPPY", 0)).prediction for name in FILES]

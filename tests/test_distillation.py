@@ -1,0 +1,116 @@
+"""A network is taught by labels, then by what it and another answer, and a run of all that goes on where it was."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from conftest import write_class_folders
+from fastai.learner import Learner
+from test_training import QUICK
+from torch import Tensor, nn
+
+from dexpression import distillation
+from dexpression.distillation import Teach, train_network, train_student
+from dexpression.training import Recipe, create_learner, fit, recipe_dataloaders
+
+TAUGHT = dataclasses.replace(QUICK, epochs=1, student_epochs=2)
+
+
+class Reader(nn.Module):
+    """A teacher of two heads, whose logits are the pixels: (N, 1, 2, C) -> (N, 2, C)."""
+
+    def __init__(self, scale: float = 1.0) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, faces: Tensor) -> Tensor:
+        return self.scale * faces[:, 0]
+
+
+class StoppingLesson(Teach):
+    """Stops the run in its second epoch, after the first was saved."""
+
+    def before_batch(self) -> None:
+        super().before_batch()
+        if self.training and self.epoch == 1:
+            raise KeyboardInterrupt
+
+
+def taught(faces: Tensor, *teachers: nn.Module, training: bool = True) -> tuple[Tensor, ...]:
+    """What a batch is to learn after the lesson."""
+    lesson = Teach(teachers)
+    lesson.learn = SimpleNamespace(training=training, xb=(faces,), yb=("labels", "votes"))
+    lesson.before_batch()
+    return lesson.learn.yb
+
+
+def teacher_of(source: Path, runs: Path, recipe: Recipe) -> Learner:
+    learner = create_learner(recipe_dataloaders(source, recipe), recipe)
+    fit(learner, recipe, runs)
+    return learner
+
+
+def student_of(source: Path, runs: Path, recipe: Recipe) -> Learner:
+    return train_network(recipe_dataloaders(source, recipe), recipe, runs)
+
+
+def test_a_batch_is_taught_what_its_teachers_answer_head_by_head():
+    faces = torch.randn(4, 1, 2, 3)
+    answers = [(scale * faces[:, 0]).softmax(dim=-1) for scale in (1.0, -2.0)]
+    expected = torch.cat([answers[0][:2], answers[1][2:]])
+    targets = torch.stack(taught(faces, Reader(1.0), Reader(-2.0)), dim=1)
+    assert torch.allclose(targets, expected) or torch.allclose(targets, expected.flip(-1))  # mirrored
+
+
+def test_a_teacher_sees_a_face_as_it_is_and_mirrored():
+    faces = torch.tensor([[[[0.0, 1.0], [0.0, 1.0]]]])
+    seen = {round(float(taught(faces, Reader())[0][0, 0]), 3) for _ in range(40)}
+    assert seen == {0.269, 0.731}  # the softmax of 0 and of 1
+
+
+def test_what_is_validated_keeps_its_labels_and_votes():
+    assert taught(torch.zeros(1, 1, 2, 2), Reader(), training=False) == ("labels", "votes")
+
+
+def test_a_student_of_a_tiny_step_is_its_first_teacher(split_folders, tmp_path):
+    recipe = dataclasses.replace(TAUGHT, student_epochs=1)
+    teacher = teacher_of(split_folders, tmp_path, recipe)
+    student = train_student(teacher, dataclasses.replace(recipe, learning_rate=1e-8, weight_decay=0.0), tmp_path)
+    for name, weight in student.model.named_parameters():
+        assert torch.allclose(weight, teacher.model.get_parameter(name), atol=1e-5), name
+
+
+def test_a_network_goes_on_learning_from_teachers(tmp_path):
+    write_class_folders(tmp_path / "train", 40, labels=("HAPPY", "SURPRISE"))
+    write_class_folders(tmp_path / "valid", 10, labels=("HAPPY", "SURPRISE"), seed=1)
+    student = student_of(tmp_path, tmp_path / "runs", dataclasses.replace(QUICK, epochs=8, student_epochs=2))
+    *_, last = student.recorder.values
+    assert last[-1] > 0.9
+
+
+def test_a_run_of_all_that_was_stopped_goes_on_where_it_was(split_folders, tmp_path, monkeypatch):
+    whole = student_of(split_folders, tmp_path / "whole", TAUGHT)
+    teacher = teacher_of(split_folders, tmp_path / "stopped", TAUGHT)
+    monkeypatch.setattr(distillation, "Teach", StoppingLesson)
+    with pytest.raises(KeyboardInterrupt):
+        train_student(teacher, TAUGHT, tmp_path / "stopped")
+    monkeypatch.undo()
+    resumed = student_of(split_folders, tmp_path / "stopped", TAUGHT)
+    weights = zip(whole.model.state_dict().values(), resumed.model.state_dict().values(), strict=True)
+    assert all(torch.equal(one, other) for one, other in weights)
+
+
+def test_another_share_of_the_answer_trains_nothing_anew(split_folders, tmp_path, monkeypatch):
+    student_of(split_folders, tmp_path, TAUGHT)
+    monkeypatch.setattr(Learner, "_backward", lambda *_, **__: pytest.fail("trained a finished run"))
+    student_of(split_folders, tmp_path, dataclasses.replace(TAUGHT, blend=0.7))
+    assert len(list(tmp_path.glob("compact-*"))) == 3
+
+
+def test_no_student_epochs_train_one_network_from_labels(split_folders, tmp_path):
+    student_of(split_folders, tmp_path, dataclasses.replace(TAUGHT, student_epochs=0))
+    assert len(list(tmp_path.glob("compact-*"))) == 1
