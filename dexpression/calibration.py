@@ -29,16 +29,31 @@ def calibration_error(bins: Sequence[Bin]) -> float:
     )
 
 
-def fit_temperature(answer: Callable[[Tensor], Tensor], labels: Tensor) -> float:
-    """The temperature at which probabilities (N, C) = answer(temperature) make the labels (N,) likeliest."""
+def fit_calibration(answer: Callable[[Tensor, Tensor], Tensor], labels: Tensor, classes: int) -> tuple[float, Tensor]:
+    """The temperature and factors (C,) at which probabilities (N, C) = answer(temperature, factors) fit labels (N,).
+
+    Bias-corrected temperature scaling (Alexandari et al. 2020, arXiv:1901.06852), but with every label weighing alike,
+    so that rare ones are found. Factors have a geometric mean of 1; a label that is missing has none of its own.
+    """
+    counts = functional.one_hot(labels, classes).sum(dim=0)
+    weight = counts.clamp(min=1).double().reciprocal()
+    present = counts > 0
     log_temperature = torch.zeros((), dtype=torch.double, requires_grad=True)
-    optimizer = torch.optim.LBFGS([log_temperature], line_search_fn="strong_wolfe")
+    log_factors = torch.zeros(classes, dtype=torch.double, requires_grad=True)
+    optimizer = torch.optim.LBFGS([log_temperature, log_factors], max_iter=100, line_search_fn="strong_wolfe")
+
+    def calibration() -> tuple[Tensor, Tensor]:
+        centred = torch.where(present, log_factors - log_factors[present].mean(), 0.0)
+        return log_temperature.exp(), centred.exp()
 
     def loss() -> Tensor:
         optimizer.zero_grad()
-        value = functional.nll_loss(answer(log_temperature.exp()).log(), labels)
+        spread = log_factors.square().sum() / len(labels)  # of few faces little is believed
+        value = functional.nll_loss(answer(*calibration()).log(), labels, weight) + spread
         value.backward()  # type: ignore[no-untyped-call]
         return value.detach()
 
     optimizer.step(loss)  # type: ignore[no-untyped-call]
-    return float(log_temperature.detach().exp())
+    with torch.no_grad():
+        temperature, factors = calibration()
+    return float(temperature), factors.float()

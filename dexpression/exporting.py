@@ -42,7 +42,11 @@ def export_run(learner: Learner, recipe: Recipe, data_name: str, output: Path) -
         },
         "recipe": recipe.facts(),
         "data": {"name": data_name, "images": images_per_label(learner.dls)},
-        "calibration": {"split": "valid", "temperature": learner.loss_func.temperature},
+        "calibration": {
+            "split": "valid",
+            "temperature": learner.loss_func.temperature,
+            "factors": dict(zip(learner.dls.vocab, learner.loss_func.factors.tolist(), strict=True)),
+        },
         "history": learner.history,
         "results": {"split": "valid"}
         | {name: result.to_dict() for name, result in evaluate_learner(learner).items()}

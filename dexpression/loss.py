@@ -18,10 +18,12 @@ class EmotionLoss(nn.Module):
     Logits (N, C) of one head or (N, 2, C) of two, labels (N,) and, where there are votes, shares (N, C) that sum to 1,
     or to 0 where nobody voted. `class_weights` (C,) scale what a label, or a vote for it, costs, and `votes` what the
     second head's part does. The answer is a mean of both heads' probabilities, the second one's share in it `blend`,
-    0..1, after their logits were divided by `temperature`.
+    0..1, after their logits were divided by `temperature`; at last each label's is multiplied by its own of
+    `factors` (C,), and all are made to sum to 1 again.
     """
 
     class_weights: Tensor | None
+    factors: Tensor | None
 
     def __init__(
         self,
@@ -31,9 +33,11 @@ class EmotionLoss(nn.Module):
         temperature: float = 1.0,
         reduction: str = "mean",
         class_weights: Tensor | None = None,
+        factors: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.register_buffer("class_weights", class_weights)
+        self.register_buffer("factors", factors)
         self.label_smoothing = label_smoothing
         self.votes = votes
         self.blend = blend
@@ -56,14 +60,18 @@ class EmotionLoss(nn.Module):
 
     def activation(self, logits: Tensor) -> Tensor:
         """Probabilities (N, C), as fastai's `get_preds` and `predict` return them."""
-        return self.answer(logits, self.temperature)
+        factors = getattr(self, "factors", None)  # learners exported before have none
+        return self.answer(logits, self.temperature, factors)
 
-    def answer(self, logits: Tensor, temperature: float | Tensor) -> Tensor:
-        """Probabilities (N, C), were the temperature this one."""
+    def answer(self, logits: Tensor, temperature: float | Tensor, factors: Tensor | None) -> Tensor:
+        """Probabilities (N, C), were the temperature and the factors these."""
         probabilities = (logits / temperature).softmax(dim=-1)
-        if probabilities.dim() == 2:
+        if probabilities.dim() == 3:
+            probabilities = torch.lerp(probabilities[:, 0], probabilities[:, 1], self.blend)
+        if factors is None:
             return probabilities
-        return torch.lerp(probabilities[:, 0], probabilities[:, 1], self.blend)
+        weighed = probabilities * factors.to(probabilities)
+        return weighed / weighed.sum(dim=-1, keepdim=True)
 
     def decodes(self, probabilities: Tensor) -> Tensor:
         """The index of the label."""

@@ -8,6 +8,7 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +25,7 @@ from torch import Tensor
 from dexpression.architecture import DeXpression
 from dexpression.artifact import load_exported
 from dexpression.augmentation import augmentations
-from dexpression.calibration import fit_temperature
+from dexpression.calibration import fit_calibration
 from dexpression.callbacks import Bfloat16, Checkpoint, GrowFaces, SeedEpochs, WeightAverage, is_faster_in_bfloat16
 from dexpression.data import face_dataloaders, fingerprint, has_votes, images_per_label
 from dexpression.errors import RecipeError
@@ -181,12 +182,14 @@ def run_cycle(learner: Learner, recipe: Recipe, folder: Path, epochs: int, peak:
 
 
 def calibrate(learner: Learner) -> None:
-    """Choose the temperature of the answers on the valid split."""
+    """Choose the temperature and the factors of the answers on the valid split."""
     with learner.no_bar(), learner.removed_cbs([learner.recorder]):  # which would forget the run for this
         logits = learner.get_preds(act=noop)[0]
     labels = torch.tensor([learner.dls.vocab.o2i[face.label] for face in learner.dls.valid_ds.items])
     loss = learner.loss_func
-    loss.temperature = fit_temperature(lambda temperature: loss.answer(logits.double(), temperature), labels)
+    loss.temperature, loss.factors = fit_calibration(
+        partial(loss.answer, logits.double()), labels, len(learner.dls.vocab)
+    )
 
 
 def class_weights(dataloaders: DataLoaders, balance: float) -> Tensor | None:

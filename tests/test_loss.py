@@ -45,6 +45,13 @@ def test_the_answer_is_a_blend_of_both_heads_at_its_temperature(blend, temperatu
     assert torch.allclose(answer, (1 - blend) * by_label + blend * by_votes)
 
 
+def test_the_answer_is_weighed_label_by_label_and_sums_to_one():
+    factors = torch.tensor([1.0, 4.0, 0.5])
+    expected = LOGITS.softmax(1) * factors
+    answer = EmotionLoss(factors=factors).activation(LOGITS)
+    assert torch.allclose(answer, expected / expected.sum(1, keepdim=True))
+
+
 def test_class_weights_scale_what_a_label_costs():
     weights = torch.tensor([3.0, 1.0, 0.5])
     alone = functional.cross_entropy(LOGITS, LABELS, reduction="none")
