@@ -43,10 +43,11 @@ def lean_learner(learner: Learner, image_size: int) -> Learner:
     """The weights and the road from a picture to a label alone, on the CPU: no image, path or training state."""
     network = copy.deepcopy(learner.model).cpu().to(memory_format=torch.contiguous_format).eval()
     loss = learner.loss_func
+    answer = EmotionLoss(blend=loss.blend, temperature=loss.temperature, factors=loss.factors)
     lean = Learner(
         inference_dataloaders(list(learner.dls.vocab), image_size),
         network,
-        loss_func=EmotionLoss(blend=loss.blend, temperature=loss.temperature, factors=loss.factors),
+        loss_func=answer.cpu(),
         cbs=[TrainEvalCallback(), CastToTensor()],
         default_cbs=False,
     )

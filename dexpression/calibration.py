@@ -33,7 +33,8 @@ def fit_calibration(answer: Callable[[Tensor, Tensor], Tensor], labels: Tensor, 
     """The temperature and factors (C,) at which probabilities (N, C) = answer(temperature, factors) fit labels (N,).
 
     Bias-corrected temperature scaling (Alexandari et al. 2020, arXiv:1901.06852), but with every label weighing alike,
-    so that rare ones are found. Factors have a geometric mean of 1; a label that is missing has none of its own.
+    so that rare ones are found; confidence is then that of equally frequent labels. Factors have a geometric mean of 1;
+    a label that is missing gets 1.
     """
     counts = functional.one_hot(labels, classes).sum(dim=0)
     weight = counts.clamp(min=1).double().reciprocal()
@@ -48,8 +49,8 @@ def fit_calibration(answer: Callable[[Tensor, Tensor], Tensor], labels: Tensor, 
 
     def loss() -> Tensor:
         optimizer.zero_grad()
-        spread = log_factors.square().sum() / len(labels)  # of few faces little is believed
-        value = functional.nll_loss(answer(*calibration()).log(), labels, weight) + spread
+        penalty = (log_factors.square() * weight).mean()  # of few faces little is believed
+        value = functional.nll_loss(answer(*calibration()).log(), labels, weight) + penalty
         value.backward()  # type: ignore[no-untyped-call]
         return value.detach()
 

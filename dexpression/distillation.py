@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from fastai.learner import Learner
 from torch import Tensor, nn
 
 from dexpression.training import Recipe, create_learner, fit, run_cycle, run_folder
+
+logger = logging.getLogger(__name__)
 
 STUDENT_PEAK = 0.5  # of the recipe's learning rate: the student starts from weights that are good already
 
@@ -30,8 +33,11 @@ def train_student(learner: Learner, recipe: Recipe, runs: Path) -> Learner:
     The student sees no label and no vote: what it is told differs with every change of a face, so that it cannot be
     learnt by heart, and the mean of two networks is right more often than either (see notebooks/experiments.md).
     """
-    other = create_learner(learner.dls, dataclasses.replace(recipe, weight_decay=recipe.teacher_decay))
-    fit(other, dataclasses.replace(recipe, weight_decay=recipe.teacher_decay), runs)
+    another = dataclasses.replace(recipe, seed=recipe.seed + 1, weight_decay=recipe.teacher_decay)
+    other = create_learner(learner.dls, another)
+    logger.info("The second teacher, %d epochs", recipe.epochs)
+    fit(other, another, runs)
+    logger.info("The student of both, %d epochs", recipe.student_epochs)
     # Smoothing and weights are in what the teachers answer.
     student = create_learner(learner.dls, dataclasses.replace(recipe, label_smoothing=0.0, balance=0.0))
     student.model.load_state_dict(learner.model.state_dict())
@@ -57,7 +63,8 @@ class Teach(Callback):
     def before_batch(self) -> None:
         if self.training:
             answers = self._answers(self.learn.xb[0])
-            self.learn.yb = answers.unbind(dim=1) if answers.dim() == 3 else (answers,)
+            heads = answers.unbind(dim=1) if answers.dim() == 3 else (answers,)
+            self.learn.yb = heads[: len(self.learn.yb)]  # where nobody voted, the second head learns nothing
 
     @torch.no_grad()
     def _answers(self, faces: Tensor) -> Tensor:

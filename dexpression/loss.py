@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -44,6 +46,10 @@ class EmotionLoss(nn.Module):
         self.temperature = temperature
         self.reduction = reduction  # fastai sets it to "none" to find the worst mistakes
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._buffers.setdefault("factors", None)  # learners exported before there were any
+
     def forward(self, logits: Tensor, labels: Tensor, shares: Tensor | None = None) -> Tensor:
         loss = self._cross_entropy(label_logits(logits), labels, self.label_smoothing)
         if logits.dim() == 3 and shares is not None:
@@ -60,8 +66,7 @@ class EmotionLoss(nn.Module):
 
     def activation(self, logits: Tensor) -> Tensor:
         """Probabilities (N, C), as fastai's `get_preds` and `predict` return them."""
-        factors = getattr(self, "factors", None)  # learners exported before have none
-        return self.answer(logits, self.temperature, factors)
+        return self.answer(logits, self.temperature, self.factors)
 
     def answer(self, logits: Tensor, temperature: float | Tensor, factors: Tensor | None) -> Tensor:
         """Probabilities (N, C), were the temperature and the factors these."""

@@ -79,7 +79,7 @@ class Recipe:
     seed: int = 0
     start: Path | None = None  # an exported learner to go on from, instead of from nothing
     student_epochs: int = 36  # in which the network goes on, from teachers' answers; 0: it learns from labels alone
-    teacher_decay: float = 0.2  # weight decay of the teacher beside it: other weights, as good, that err elsewhere
+    teacher_decay: float = 0.2  # weight decay of the second teacher, so that both err elsewhere
 
     def __post_init__(self) -> None:
         for name, (lowest, highest) in RANGES.items():

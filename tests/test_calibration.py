@@ -54,6 +54,15 @@ def test_a_rare_label_weighs_as_much_as_a_frequent_one():
     assert recalls[1] == pytest.approx(recalls[0], abs=0.03)
 
 
+def test_one_face_of_a_label_moves_its_factor_little():
+    torch.manual_seed(0)
+    logits = torch.randn(2_000, 3, dtype=torch.double)
+    labels = torch.distributions.Categorical(logits=logits[:, :2]).sample()
+    labels[0], logits[0] = 2, torch.tensor([1.0, 1.0, -2.0])
+    _, factors = fit_calibration(partial(EmotionLoss().answer, logits), labels, classes=3)
+    assert 0.5 < factors[2] < 2
+
+
 def test_a_label_that_is_missing_keeps_its_factor():
     torch.manual_seed(0)
     logits = torch.randn(200, 3, dtype=torch.double)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import write_class_folders
 from fastai.learner import Learner
 from test_training import QUICK
 from torch import Tensor, nn
@@ -72,6 +72,13 @@ def test_a_teacher_sees_a_face_as_it_is_and_mirrored():
     assert seen == {0.269, 0.731}  # the softmax of 0 and of 1
 
 
+def test_a_head_that_nobody_voted_for_learns_nothing():
+    lesson = Teach([Reader()])
+    lesson.learn = SimpleNamespace(training=True, xb=(torch.zeros(1, 1, 2, 3),), yb=("labels",))
+    lesson.before_batch()
+    assert [tuple(targets.shape) for targets in lesson.learn.yb] == [(1, 3)]
+
+
 def test_what_is_validated_keeps_its_labels_and_votes():
     assert taught(torch.zeros(1, 1, 2, 2), Reader(), training=False) == ("labels", "votes")
 
@@ -84,12 +91,18 @@ def test_a_student_of_a_tiny_step_is_its_first_teacher(split_folders, tmp_path):
         assert torch.allclose(weight, teacher.model.get_parameter(name), atol=1e-5), name
 
 
-def test_a_network_goes_on_learning_from_teachers(tmp_path):
-    write_class_folders(tmp_path / "train", 40, labels=("HAPPY", "SURPRISE"))
-    write_class_folders(tmp_path / "valid", 10, labels=("HAPPY", "SURPRISE"), seed=1)
-    student = student_of(tmp_path, tmp_path / "runs", dataclasses.replace(QUICK, epochs=8, student_epochs=2))
-    *_, last = student.recorder.values
-    assert last[-1] > 0.9
+def test_the_student_goes_on_from_the_first_of_two_teachers_without_labels(split_folders, tmp_path, monkeypatch):
+    lessons = []
+    monkeypatch.setattr(distillation, "Teach", lambda teachers: lessons.append(Teach(teachers)) or lessons[-1])
+    teacher = teacher_of(split_folders, tmp_path, TAUGHT)
+    before = copy.deepcopy(teacher.model.state_dict())
+    student = train_student(teacher, TAUGHT, tmp_path)
+    (first, second), loss = lessons[0].teachers, student.loss_func
+    assert first is teacher.model
+    assert not torch.equal(next(first.parameters()), next(second.parameters()))
+    assert (loss.label_smoothing, loss.class_weights) == (0, None)
+    assert all(torch.equal(weight, before[name]) for name, weight in first.state_dict().items())  # it only answers
+    assert not torch.equal(next(student.model.parameters()), next(first.parameters()))
 
 
 def test_a_run_of_all_that_was_stopped_goes_on_where_it_was(split_folders, tmp_path, monkeypatch):

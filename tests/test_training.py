@@ -98,7 +98,7 @@ def test_a_model_of_two_heads_can_go_on_with_faces_that_nobody_voted_on(class_fo
     recipe = dataclasses.replace(QUICK, epochs=1, blend=1.0)
     train(class_folders, recipe, tmp_path / "model", tmp_path / "runs")
     votes.unlink()
-    recipe = dataclasses.replace(recipe, start=tmp_path / "model" / "dexpression.pkl")
+    recipe = dataclasses.replace(recipe, start=tmp_path / "model" / "dexpression.pkl", student_epochs=1)
     train(class_folders, recipe, tmp_path / "next", tmp_path / "runs")
     learner, _ = load_exported(tmp_path / "next" / "dexpression.pkl")
     assert learner.loss_func.blend == 0
@@ -150,6 +150,9 @@ def test_the_command_trains_exports_and_the_export_answers(split_folders, tmp_pa
     facts = json.loads((output / "dexpression.json").read_text())
     assert facts["data"]["images"]["train"] == dict.fromkeys(manifest.labels, 6)
     assert facts["results"]["five"]["n"] == 10
+    factors = learner.loss_func.factors.tolist()
+    assert facts["calibration"]["factors"] == dict(zip(manifest.labels, factors, strict=True))
+    assert len(set(factors)) > 1
     assert len(facts["history"]["epochs"][0]) == len(facts["history"]["columns"]) == 3
     assert (output / "dexpression.pkl").stat().st_size < 12_000_000
     assert learner.dls.train_ds.items == learner.dls.valid_ds.items == []
