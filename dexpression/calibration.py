@@ -29,32 +29,42 @@ def calibration_error(bins: Sequence[Bin]) -> float:
     )
 
 
-def fit_calibration(answer: Callable[[Tensor, Tensor], Tensor], labels: Tensor, classes: int) -> tuple[float, Tensor]:
-    """The temperature and factors (C,) at which probabilities (N, C) = answer(temperature, factors) fit labels (N,).
+def fit_factors(answer: Callable[[Tensor], Tensor], truth: Tensor) -> Tensor:
+    """The factors (C,) at which probabilities (N, C) = answer(factors) fit the truth (N, C), all labels weighing alike.
 
-    Bias-corrected temperature scaling (Alexandari et al. 2020, arXiv:1901.06852), but with every label weighing alike,
-    so that rare ones are found; confidence is then that of equally frequent labels. Factors have a geometric mean of 1;
-    a label that is missing gets 1.
+    The bias of bias-corrected temperature scaling (Alexandari et al. 2020, arXiv:1901.06852), for labels as if they
+    were equally frequent, so that rare ones are found. Their geometric mean is 1; a label that is missing gets 1.
     """
-    counts = functional.one_hot(labels, classes).sum(dim=0)
-    weight = counts.clamp(min=1).double().reciprocal()
+    counts = truth.sum(dim=0)
     present = counts > 0
-    log_temperature = torch.zeros((), dtype=torch.double, requires_grad=True)
-    log_factors = torch.zeros(classes, dtype=torch.double, requires_grad=True)
-    optimizer = torch.optim.LBFGS([log_temperature, log_factors], max_iter=100, line_search_fn="strong_wolfe")
+    weight = torch.where(present, 1 / counts, 0.0)
+    log_factors = torch.zeros(len(counts), dtype=torch.double, requires_grad=True)
 
-    def calibration() -> tuple[Tensor, Tensor]:
-        centred = torch.where(present, log_factors - log_factors[present].mean(), 0.0)
-        return log_temperature.exp(), centred.exp()
+    def factors() -> Tensor:
+        return torch.where(present, log_factors - log_factors[present].mean(), 0.0).exp()
 
     def loss() -> Tensor:
+        likelihood = (truth * weight * answer(factors()).clamp(min=1e-30).log()).sum() / present.sum()
+        return (log_factors.square() * weight).mean() - likelihood  # of few faces little is believed
+
+    _minimise(loss, log_factors)
+    return factors().detach().float()
+
+
+def fit_temperature(answer: Callable[[Tensor], Tensor], labels: Tensor) -> float:
+    """The temperature at which probabilities (N, C) = answer(temperature) make the labels (N,) likeliest."""
+    log_temperature = torch.zeros((), dtype=torch.double, requires_grad=True)
+    _minimise(lambda: functional.nll_loss(answer(log_temperature.exp()).log(), labels), log_temperature)
+    return float(log_temperature.detach().exp())
+
+
+def _minimise(loss: Callable[[], Tensor], parameter: Tensor) -> None:
+    optimizer = torch.optim.LBFGS([parameter], max_iter=100, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
         optimizer.zero_grad()
-        penalty = (log_factors.square() * weight).mean()  # of few faces little is believed
-        value = functional.nll_loss(answer(*calibration()).log(), labels, weight) + penalty
+        value = loss()
         value.backward()  # type: ignore[no-untyped-call]
         return value.detach()
 
-    optimizer.step(loss)  # type: ignore[no-untyped-call]
-    with torch.no_grad():
-        temperature, factors = calibration()
-    return float(temperature), factors.float()
+    optimizer.step(closure)  # type: ignore[no-untyped-call]

@@ -8,7 +8,6 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,11 +20,12 @@ from fastai.learner import Learner
 from fastai.torch_core import set_seed
 from fastcore.foundation import noop
 from torch import Tensor
+from torch.nn import functional
 
 from dexpression.architecture import DeXpression
 from dexpression.artifact import load_exported
 from dexpression.augmentation import augmentations
-from dexpression.calibration import fit_calibration
+from dexpression.calibration import fit_factors, fit_temperature
 from dexpression.callbacks import Bfloat16, Checkpoint, GrowFaces, SeedEpochs, WeightAverage, is_faster_in_bfloat16
 from dexpression.data import face_dataloaders, fingerprint, has_votes, images_per_label
 from dexpression.errors import RecipeError
@@ -182,14 +182,16 @@ def run_cycle(learner: Learner, recipe: Recipe, folder: Path, epochs: int, peak:
 
 
 def calibrate(learner: Learner) -> None:
-    """Choose the temperature and the factors of the answers on the valid split."""
+    """Choose, on the valid split, the answer's factors, for labels and votes as they blend, and its temperature."""
     with learner.no_bar(), learner.removed_cbs([learner.recorder]):  # which would forget the run for this
-        logits = learner.get_preds(act=noop)[0]
-    labels = torch.tensor([learner.dls.vocab.o2i[face.label] for face in learner.dls.valid_ds.items])
-    loss = learner.loss_func
-    loss.temperature, loss.factors = fit_calibration(
-        partial(loss.answer, logits.double()), labels, len(learner.dls.vocab)
-    )
+        logits, truth = learner.get_preds(act=noop)
+    labels, *shares = truth if has_votes(learner.dls) else (truth,)
+    loss, logits = learner.loss_func, logits.double()
+    blended = functional.one_hot(labels, len(learner.dls.vocab)).double()
+    if shares:
+        blended = torch.lerp(blended, shares[0].double(), loss.blend)
+    loss.factors = fit_factors(lambda factors: loss.answer(logits, 1.0, factors), blended)
+    loss.temperature = fit_temperature(lambda temperature: loss.answer(logits, temperature, loss.factors), labels)
 
 
 def class_weights(dataloaders: DataLoaders, balance: float) -> Tensor | None:
