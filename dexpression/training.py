@@ -151,7 +151,7 @@ def fit(learner: Learner, recipe: Recipe, runs: Path) -> Path:
 
 
 def run_folder(learner: Learner, recipe: Recipe, runs: Path, without: Sequence[str] = ()) -> Path:
-    """Named after the data and what of the recipe decides what is learnt, so no run takes up another's checkpoint."""
+    """The folder named after the data and what of the recipe decides what is learnt: no run takes up another's."""
     unlearnt = {"blend", *without}  # the blend is of the answer alone
     learnt = {name: value for name, value in recipe.facts().items() if name not in unlearnt}
     identity = json.dumps([learnt, fingerprint(learner.dls)], sort_keys=True)
