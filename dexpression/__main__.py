@@ -162,7 +162,7 @@ def _recipe_options(label_sets: Sequence[str]) -> argparse.ArgumentParser:
     recipe.add_argument("--epochs", type=int, help="from labels, of each teacher (default: 60)")
     recipe.add_argument("--batch-size", type=int)
     recipe.add_argument("--learning-rate", type=float, help="peak of the cycle")
-    recipe.add_argument("--weight-decay", type=float)
+    recipe.add_argument("--weight-decay", type=float, help="of the first teacher, and when it goes on (default: 0.05)")
     recipe.add_argument("--label-smoothing", type=float)
     recipe.add_argument("--balance", type=float, help="0 weighs images alike, 1 labels alike (default: 0.5)")
     recipe.add_argument("--ema-decay", type=float)
@@ -176,12 +176,12 @@ def _recipe_options(label_sets: Sequence[str]) -> argparse.ArgumentParser:
     recipe.add_argument("--precision", choices=["auto", "bfloat16", "float32"])
     recipe.add_argument("--seed", type=int)
     recipe.add_argument("--start", type=Path, metavar="FILE", help="go on from an exported learner, not from nothing")
-    recipe.add_argument("--teachers", type=int, help="networks that learn from labels first (default: 3)")
     recipe.add_argument(
         "--student-epochs",
         type=int,
-        help="in which the first teacher goes on, from the answers of all (default: 15); 0: from labels alone",
+        help="in which the first teacher goes on, from both teachers' answers (default: 36); 0: from labels alone",
     )
+    recipe.add_argument("--teacher-decay", type=float, help="weight decay of the second teacher (default: 0.2)")
     recipe.add_argument("--runs", type=Path, default=Path("runs"), help="for checkpoints (default: runs)")
     return recipe
 

@@ -1,4 +1,4 @@
-"""A network taught by labels, then by the answers of several that were, of which it is one."""
+"""A network taught by labels, then by the answers of two that were: a student of its own and of another's."""
 
 from __future__ import annotations
 
@@ -28,28 +28,23 @@ def train_network(dataloaders: DataLoaders, recipe: Recipe, runs: Path) -> Learn
 
 
 def train_student(learner: Learner, recipe: Recipe, runs: Path) -> Learner:
-    """Go on from a learner that `fit` trained; it and the recipe's others, which are trained first, are the teachers.
+    """Go on from a learner that `fit` trained; it and one more, which is trained first, are the teachers.
 
     The student sees no label and no vote: what it is told differs with every change of a face, so that it cannot be
-    learnt by heart, and the mean of networks is right more often than any of them (see notebooks/experiments.md).
+    learnt by heart, and the mean of two networks is right more often than either (see notebooks/experiments.md).
     """
-    others = [_further_teacher(learner.dls, recipe, number, runs) for number in range(1, recipe.teachers)]
-    logger.info("The student, %d epochs", recipe.student_epochs)
+    another = dataclasses.replace(recipe, seed=recipe.seed + 1, weight_decay=recipe.teacher_decay)
+    other = create_learner(learner.dls, another)
+    logger.info("The second teacher, %d epochs", recipe.epochs)
+    fit(other, another, runs)
+    logger.info("The student of both, %d epochs", recipe.student_epochs)
     # Smoothing and weights are in what the teachers answer.
     student = create_learner(learner.dls, dataclasses.replace(recipe, label_smoothing=0.0, balance=0.0))
     student.model.load_state_dict(learner.model.state_dict())
-    lesson = Teach([learner.model, *others])
+    lesson = Teach([learner.model, other.model])
     peak = STUDENT_PEAK * recipe.learning_rate
     run_cycle(student, recipe, run_folder(student, recipe, runs), recipe.student_epochs, peak, lesson)
     return student
-
-
-def _further_teacher(dataloaders: DataLoaders, recipe: Recipe, number: int, runs: Path) -> nn.Module:
-    another = dataclasses.replace(recipe, seed=recipe.seed + number)
-    learner = create_learner(dataloaders, another)
-    logger.info("Teacher %d of %d, %d epochs", number + 1, recipe.teachers, recipe.epochs)
-    fit(learner, another, runs)
-    return learner.model
 
 
 class Teach(Callback):

@@ -48,8 +48,8 @@ RANGES = {
     "votes": (0.0, 10.0),
     "blend": (0.0, 1.0),
     "augmentation": (0.0, 2.0),
-    "teachers": (1, 100),
     "student_epochs": (0, 10_000),
+    "teacher_decay": (0.0, 1.0),
 }
 # Pixels a side in the first epochs and in the last. The paper's linear layer takes one size alone.
 IMAGE_SIZES: dict[Network, tuple[int, int]] = {"compact": (32, 48), "paper": (224, 224)}
@@ -68,7 +68,7 @@ class Recipe:
     epochs: int = 60
     batch_size: int = 128
     learning_rate: float = 3e-3  # the peak of the cycle
-    weight_decay: float = 0.2
+    weight_decay: float = 0.05
     label_smoothing: float = 0.1
     balance: float = 0.5  # a label of n images weighs n to the power of minus this: DISGUST has a twentieth of HAPPY's
     ema_decay: float = 0.999  # of the averaged weights: about the last five epochs of FER2013
@@ -78,8 +78,8 @@ class Recipe:
     precision: Precision = "auto"
     seed: int = 0
     start: Path | None = None  # an exported learner to go on from, instead of from nothing
-    teachers: int = 3  # that learn from labels first, each from a seed of its own; the network is the first of them
-    student_epochs: int = 15  # in which it goes on, from the answers of all; 0: it learns from labels alone
+    student_epochs: int = 36  # in which the network goes on, from teachers' answers; 0: it learns from labels alone
+    teacher_decay: float = 0.2  # weight decay of the second teacher, so that both err elsewhere
 
     def __post_init__(self) -> None:
         for name, (lowest, highest) in RANGES.items():
@@ -145,7 +145,7 @@ def create_learner(dataloaders: DataLoaders, recipe: Recipe) -> Learner:
 
 def fit(learner: Learner, recipe: Recipe, runs: Path) -> Path:
     """Train on labels, and on votes where there are any, by the recipe; see `run_cycle`."""
-    folder = run_folder(learner, recipe, runs, without=("teachers", "student_epochs"))
+    folder = run_folder(learner, recipe, runs, without=("student_epochs", "teacher_decay"))
     run_cycle(learner, recipe, folder, recipe.epochs, recipe.learning_rate, GrowFaces(*IMAGE_SIZES[recipe.network]))
     return folder
 

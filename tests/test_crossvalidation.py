@@ -36,8 +36,6 @@ def test_the_command_prints_each_fold_and_mean_and_spread(tmp_path, capsys):
         "2",
         "--epochs",
         "1",
-        "--teachers",
-        "2",
         "--student-epochs",
         "1",
         "--batch-size",

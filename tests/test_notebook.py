@@ -26,7 +26,6 @@ def test_the_notebook_trains_and_exports_a_model_that_loads(split_folders, tmp_p
         "data": split_folders,
         "labels": "five",
         "epochs": 1,
-        "teachers": 2,
         "student_epochs": 1,
         "batch_size": 8,
         "output": tmp_path / "model",

@@ -98,7 +98,7 @@ def test_a_model_of_two_heads_can_go_on_with_faces_that_nobody_voted_on(class_fo
     recipe = dataclasses.replace(QUICK, epochs=1, blend=1.0)
     train(class_folders, recipe, tmp_path / "model", tmp_path / "runs")
     votes.unlink()
-    recipe = dataclasses.replace(recipe, start=tmp_path / "model" / "dexpression.pkl", teachers=1, student_epochs=1)
+    recipe = dataclasses.replace(recipe, start=tmp_path / "model" / "dexpression.pkl", student_epochs=1)
     train(class_folders, recipe, tmp_path / "next", tmp_path / "runs")
     learner, _ = load_exported(tmp_path / "next" / "dexpression.pkl")
     assert learner.loss_func.blend == 0
@@ -141,9 +141,8 @@ def test_a_start_that_does_not_fit_the_run_is_refused(split_folders, exported_le
 @pytest.mark.parametrize("network", ["compact", "paper"])
 def test_the_command_trains_exports_and_the_export_answers(split_folders, tmp_path, network):
     output, runs = tmp_path / "model", tmp_path / "runs"
-    flags = ["--network", network, "--labels", "five", "--epochs", "1", "--batch-size", "8"]
-    flags += ["--teachers", "2", "--student-epochs", "1", "--output", str(output), "--runs", str(runs)]
-    main(["train", str(split_folders), *flags])
+    flags = ["--network", network, "--epochs", "1", "--student-epochs", "1", "--batch-size", "8", "--labels", "five"]
+    main(["train", str(split_folders), *flags, "--output", str(output), "--runs", str(runs)])
     learner, manifest = load_exported(output / "dexpression.pkl")
     answers = [Predictor.load(output / name).predict(draw_face("HAPPY", 0)).prediction for name in FILES]
     assert all(list(answer.probabilities) == manifest.labels for answer in answers)
