@@ -48,3 +48,11 @@ def test_a_patch_is_erased_from_about_the_share_asked_for():
     assert 0.45 < (erased > 0).float().mean() < 0.55
     assert erased[erased > 0].min() > 0.03
     assert erased.max() < 0.17
+
+
+def test_a_turned_face_is_about_as_sharp_as_a_plain_one():
+    plain = TensorImageBW(torch.rand(256, 1, 12, 12).repeat_interleave(4, dim=2).repeat_interleave(4, dim=3))
+    turned = Pipeline(augmentations()[:1], split_idx=0)(plain.clone())  # without light and patches
+    middle = slice(16, 32)  # away from what was shifted in
+    steepness = [faces[..., middle, middle].diff().square().mean() for faces in (plain, turned)]
+    assert steepness[1] > 0.9 * steepness[0]
