@@ -1,7 +1,8 @@
-"""A network taught by labels, then by the answers of two that were: a student of its own and of another's."""
+"""A network taught by the answers of others, which were taught by labels: the first of them, or an exported learner."""
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import logging
 from collections.abc import Sequence
@@ -13,37 +14,55 @@ from fastai.data.core import DataLoaders
 from fastai.learner import Learner
 from torch import Tensor, nn
 
+from dexpression.errors import RecipeError
 from dexpression.training import Recipe, create_learner, fit, run_cycle, run_folder
 
 logger = logging.getLogger(__name__)
 
-STUDENT_PEAK = 0.5  # of the recipe's learning rate: the student starts from weights that are good already
+STUDENT_PEAK = 0.5  # of the recipe's learning rate: the student goes on from weights that are good already
 
 
 def train_network(dataloaders: DataLoaders, recipe: Recipe, runs: Path) -> Learner:
     """The whole recipe; a stopped run goes on where it was."""
     learner = create_learner(dataloaders, recipe)
+    if recipe.student:
+        _create_student(learner, recipe)  # one that cannot be taught is told now, not after hours
     fit(learner, recipe, runs)
     return train_student(learner, recipe, runs) if recipe.student_epochs else learner
 
 
 def train_student(learner: Learner, recipe: Recipe, runs: Path) -> Learner:
-    """Go on from a learner that `fit` trained; it and one more, which is trained first, are the teachers.
+    """Teach a student what a learner that `fit` trained, and one more, which is trained first, answer.
 
-    The student sees no label and no vote: what it is told differs with every change of a face, so that it cannot be
-    learnt by heart, and the mean of two networks is right more often than either (see notebooks/experiments.md).
+    The student goes on from the first of them or, where the recipe names one, from an exported learner, which then is
+    a third teacher. It sees no label and no vote: what it is told differs with every change of a face, so that it
+    cannot be learnt by heart, and the mean of several networks is right more often than any (see
+    notebooks/experiments.md).
     """
     another = dataclasses.replace(recipe, seed=recipe.seed + 1, weight_decay=recipe.teacher_decay)
     other = create_learner(learner.dls, another)
     logger.info("The second teacher, %d epochs", recipe.epochs)
     fit(other, another, runs)
-    logger.info("The student of both, %d epochs", recipe.student_epochs)
-    # Smoothing and weights are in what the teachers answer.
-    student = create_learner(learner.dls, dataclasses.replace(recipe, label_smoothing=0.0, balance=0.0))
-    student.model.load_state_dict(learner.model.state_dict())
-    lesson = Teach([learner.model, other.model])
+    student = _create_student(learner, recipe)
+    teachers = [learner.model, other.model, *([copy.deepcopy(student.model)] if recipe.student else [])]
+    logger.info("The student of %d teachers, %d epochs", len(teachers), recipe.student_epochs)
     peak = STUDENT_PEAK * recipe.learning_rate
-    run_cycle(student, recipe, run_folder(student, recipe, runs), recipe.student_epochs, peak, lesson)
+    run_cycle(student, recipe, run_folder(student, recipe, runs), recipe.student_epochs, peak, Teach(teachers))
+    return student
+
+
+def _create_student(first: Learner, recipe: Recipe) -> Learner:
+    """Yet to be taught. Raises RecipeError for an exported learner that its teachers cannot teach."""
+    # Smoothing and weights are in what the teachers answer.
+    unsmoothed = dataclasses.replace(recipe, start=recipe.student or recipe.start, label_smoothing=0.0, balance=0.0)
+    student = create_learner(first.dls, unsmoothed)
+    given, taught = (
+        {name: value.shape for name, value in network.state_dict().items()} for network in (student.model, first.model)
+    )
+    if given != taught:
+        raise RecipeError("The student is of another network, or has other heads, than its teachers. Name another.")
+    if not recipe.student:
+        student.model.load_state_dict(first.model.state_dict())
     return student
 
 

@@ -10,11 +10,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 from fastai.learner import Learner
+from test_sources import write_votes
 from test_training import QUICK
 from torch import Tensor, nn
 
 from dexpression import distillation
+from dexpression.artifact import load_exported
 from dexpression.distillation import Teach, train_network, train_student
+from dexpression.errors import RecipeError
 from dexpression.training import Recipe, create_learner, fit, recipe_dataloaders
 
 TAUGHT = dataclasses.replace(QUICK, epochs=1, student_epochs=2)
@@ -103,6 +106,35 @@ def test_the_student_goes_on_from_the_first_of_two_teachers_without_labels(split
     assert (loss.label_smoothing, loss.class_weights) == (0, None)
     assert all(torch.equal(weight, before[name]) for name, weight in first.state_dict().items())  # it only answers
     assert not torch.equal(next(student.model.parameters()), next(first.parameters()))
+
+
+def test_an_exported_learner_is_taught_in_place_of_the_first_and_teaches_too(
+    split_folders, tmp_path, monkeypatch, exported_learner
+):
+    lessons = []
+    monkeypatch.setattr(distillation, "Teach", lambda teachers: lessons.append(Teach(teachers)) or lessons[-1])
+    recipe = dataclasses.replace(TAUGHT, student_epochs=1, student=exported_learner)
+    teacher = teacher_of(split_folders, tmp_path, recipe)
+    student = train_student(teacher, dataclasses.replace(recipe, learning_rate=1e-8, weight_decay=0.0), tmp_path)
+    given = load_exported(exported_learner)[0].model
+    assert lessons[0].teachers[0] is teacher.model
+    assert all(torch.equal(*pair) for pair in zip(lessons[0].teachers[2].parameters(), given.parameters(), strict=True))
+    for name, weight in student.model.named_parameters():
+        assert torch.allclose(weight, given.get_parameter(name), atol=1e-5), name
+
+
+def test_a_student_of_other_heads_than_its_teachers_is_refused_before_they_learn(
+    split_folders, tmp_path, monkeypatch, exported_learner
+):
+    write_votes(split_folders / "fer2013new.csv", None, 1070)
+    monkeypatch.setattr(distillation, "fit", lambda *_: pytest.fail("a teacher was trained"))
+    with pytest.raises(RecipeError, match="has other heads"):
+        student_of(split_folders, tmp_path, dataclasses.replace(TAUGHT, student=exported_learner))
+
+
+def test_a_student_that_is_not_to_be_taught_is_refused(exported_learner):
+    with pytest.raises(RecipeError, match="student_epochs is 0"):
+        Recipe(student=exported_learner, student_epochs=0)
 
 
 def test_a_run_of_all_that_was_stopped_goes_on_where_it_was(split_folders, tmp_path, monkeypatch):
