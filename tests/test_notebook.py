@@ -56,6 +56,12 @@ def test_the_committed_notebook_was_run_and_its_counters_were_cleared(cells):
     assert not any(output["output_type"] == "error" for cell in run for output in cell["outputs"])
 
 
+def test_the_committed_notebook_shows_no_path_of_the_machine_that_ran_it(cells):
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    assert not any(output.get("name") == "stderr" for output in outputs)  # warnings name the file that they come from
+    assert "site-packages" not in json.dumps(outputs)
+
+
 def test_the_committed_notebook_shows_its_curves_and_no_face(cells):
     text = "".join("".join(cell["source"]) for cell in cells)
     assert "show_pictures = False" in text
