@@ -56,14 +56,15 @@ def _create_student(first: Learner, recipe: Recipe) -> Learner:
     # Smoothing and weights are in what the teachers answer.
     unsmoothed = dataclasses.replace(recipe, start=recipe.student or recipe.start, label_smoothing=0.0, balance=0.0)
     student = create_learner(first.dls, unsmoothed)
-    given, taught = (
-        {name: value.shape for name, value in network.state_dict().items()} for network in (student.model, first.model)
-    )
-    if given != taught:
-        raise RecipeError("The student is of another network, or has other heads, than its teachers. Name another.")
     if not recipe.student:
         student.model.load_state_dict(first.model.state_dict())
+    elif _shapes(student.model) != _shapes(first.model):
+        raise RecipeError("The student is of another network, or has other heads, than its teachers. Name another.")
     return student
+
+
+def _shapes(network: nn.Module) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in network.state_dict().items()}
 
 
 class Teach(Callback):
