@@ -82,9 +82,9 @@ class HttpServer:
         self._stop_listening()
         began = time.monotonic()
         while self._server.active_channels and (waited := time.monotonic() - began) < self._seconds:
-            if waited > LINGER:
-                self._close_idle()
             self._turn(0.05)
+            if waited > LINGER:  # only now: this process may have been kept from looking at what came
+                self._close_idle()
         self._server.asyncore.close_all(self._server._map)
 
     def stop(self) -> None:

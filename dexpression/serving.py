@@ -24,6 +24,7 @@ from types import FrameType
 from typing import IO
 
 from dexpression.errors import DeXpressionError, SettingError
+from dexpression.listener import admit_no_more, bound_socket
 from dexpression.manifest import ENGINE_FILE, Model, manifest_path
 from dexpression.processes import answer, check
 from dexpression.settings import Settings
@@ -40,7 +41,7 @@ def serve(settings: Settings) -> None:
     """Answer until SIGINT or SIGTERM; raises DeXpressionError when the start cannot work."""
     for number in (signal.SIGTERM, signal.SIGINT):  # SIGINT too: a shell has background jobs ignore it
         signal.signal(number, _stop)
-    with _bound_socket(settings.host, settings.port) as listener, _shared_metrics():
+    with bound_socket(settings.host, settings.port) as listener, _shared_metrics():
         supervisor = Supervisor(settings, listener)
         try:
             supervisor.start()
@@ -121,10 +122,11 @@ class Supervisor:
 
     def stop(self) -> None:
         """Have every worker finish what it has; none outlives the time that it has for it."""
+        deadline = time.monotonic() + self._settings.stop_seconds + 2
+        admit_no_more(self._listener)
         self._listener.close()
         for worker in self._workers:
             worker.orders.close()
-        deadline = time.monotonic() + self._settings.stop_seconds + 2
         for worker in self._workers:
             worker.process.join(max(0.0, deadline - time.monotonic()))
             if worker.process.is_alive():
@@ -255,25 +257,6 @@ def _forget(pid: int | None) -> None:
     from prometheus_client.multiprocess import mark_process_dead
 
     mark_process_dead(pid)  # type: ignore[no-untyped-call]
-
-
-def _bound_socket(host: str, port: int) -> socket.socket:
-    """Bound, and listening as soon as there is somebody to answer."""
-    try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        probe = socket.create_server(address[:2], family=family)  # which tells of a port that is taken
-        probe.close()
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        if sys.platform != "win32":
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address[:2])
-        return listener
-    except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise SettingError(
-            f"Cannot listen on {host}:{port} ({reason}). "
-            "Stop what uses it, or choose another with DEXPRESSION_HOST and DEXPRESSION_PORT."
-        ) from error
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:
