@@ -159,17 +159,17 @@ def _recipe_options(label_sets: Sequence[str]) -> argparse.ArgumentParser:
     recipe.add_argument("folder", type=Path, metavar="FOLDER", help="class folders, or fer2013.csv")
     recipe.add_argument("--network", choices=["compact", "paper"], help="48x48, or the paper's 224x224")
     recipe.add_argument("--labels", choices=label_sets, help="(default: seven)")
-    recipe.add_argument("--epochs", type=int, help="from labels, of each teacher (default: 25)")
+    recipe.add_argument("--epochs", type=int, help="from labels (default: 60)")
     recipe.add_argument("--batch-size", type=int)
     recipe.add_argument("--learning-rate", type=float, help="peak of the cycle")
-    recipe.add_argument("--weight-decay", type=float, help="of the first teacher, and when it goes on (default: 0.05)")
+    recipe.add_argument("--weight-decay", type=float, help="(default: 0.2)")
     recipe.add_argument("--label-smoothing", type=float)
     recipe.add_argument("--balance", type=float, help="0 weighs images alike, 1 labels alike (default: 0.5)")
     recipe.add_argument("--ema-decay", type=float)
     recipe.add_argument(
         "--votes", type=float, help="weight of the FER+ votes in the loss, if there are any (default: 1)"
     )
-    recipe.add_argument("--blend", type=float, help="share of the votes' head in the answer, 0 to 1 (default: 0.2)")
+    recipe.add_argument("--blend", type=float, help="share of the votes' head in the answer, 0 to 1 (default: 0.35)")
     recipe.add_argument(
         "--augmentation", type=float, help="strength of turns, zoom, shifts, light and patches, 0 to 2 (default: 1)"
     )
@@ -179,15 +179,14 @@ def _recipe_options(label_sets: Sequence[str]) -> argparse.ArgumentParser:
     recipe.add_argument(
         "--student-epochs",
         type=int,
-        help="in which the first teacher goes on, from both teachers' answers (default: 6); 0: from labels alone",
+        help="in which the network goes on, from its own answers and those of a second one (default: 0, labels alone)",
     )
     recipe.add_argument(
         "--student",
         type=Path,
         metavar="FILE",
-        help="an exported learner that goes on so, and teaches too, in place of the first teacher",
+        help="an exported learner that goes on so, and teaches too, in place of the network",
     )
-    recipe.add_argument("--teacher-decay", type=float, help="weight decay of the second teacher (default: 0.2)")
     recipe.add_argument("--runs", type=Path, default=Path("runs"), help="for checkpoints (default: runs)")
     return recipe
 

@@ -39,7 +39,7 @@ def train_student(learner: Learner, recipe: Recipe, runs: Path) -> Learner:
     cannot be learnt by heart, and the mean of several networks is right more often than any (see
     notebooks/experiments.md).
     """
-    another = dataclasses.replace(recipe, seed=recipe.seed + 1, weight_decay=recipe.teacher_decay)
+    another = dataclasses.replace(recipe, seed=recipe.seed + 1)
     other = create_learner(learner.dls, another)
     logger.info("The second teacher, %d epochs", recipe.epochs)
     fit(other, another, runs)

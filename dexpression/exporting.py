@@ -19,7 +19,7 @@ from dexpression.prediction import FaceClassifier, name_probabilities
 from dexpression.quantisation import to_int8, to_onnx
 from dexpression.training import Recipe, recipe_dataloaders
 
-CALIBRATION_FACES = 512
+CALIBRATION_FACES = 2_048
 
 logger = logging.getLogger(__name__)
 

@@ -60,6 +60,8 @@ def to_int8(model: onnx.ModelProto, faces: np.ndarray) -> onnx.ModelProto:
             reduce_range=True,  # seven bits for weights: processors without VNNI add products up in sixteen
             # Pooling, joining and adding in eight bits too is faster by a sixth, but loses answers.
             op_types_to_quantize=["Conv", "Relu"],
+            # A mean over batches: one extreme face would make every step of a map coarser.
+            extra_options={"CalibMovingAverage": True},
         )
         return onnx.load(quantised)
 

@@ -49,7 +49,6 @@ RANGES = {
     "blend": (0.0, 1.0),
     "augmentation": (0.0, 2.0),
     "student_epochs": (0, 10_000),
-    "teacher_decay": (0.0, 1.0),
 }
 # Pixels a side in the first epochs and in the last. The paper's linear layer takes one size alone.
 IMAGE_SIZES: dict[Network, tuple[int, int]] = {"compact": (32, 48), "paper": (224, 224)}
@@ -65,22 +64,21 @@ class Recipe:
 
     network: Network = "compact"
     labels: LabelSet = "seven"
-    epochs: int = 25
+    epochs: int = 60
     batch_size: int = 128
     learning_rate: float = 3e-3  # the peak of the cycle
-    weight_decay: float = 0.05
+    weight_decay: float = 0.2
     label_smoothing: float = 0.1
     balance: float = 0.5  # a label of n images weighs n to the power of minus this: DISGUST has a twentieth of HAPPY's
     ema_decay: float = 0.998  # of the averaged weights: about the last two epochs of FER2013
     votes: float = 1.0  # weight, beside the label's, of the head that learns FER+ votes; 0, or no votes: no such head
-    blend: float = 0.2  # that head's share in the answer: a middle way between both truths, see model/README.md
+    blend: float = 0.35  # that head's share in the answer: a middle way between both truths, see model/README.md
     augmentation: float = 1.0  # strength of what is done to a training face, see `augmentation`
     precision: Precision = "auto"
     seed: int = 0
     start: Path | None = None  # an exported learner to go on from, instead of from nothing
-    student_epochs: int = 6  # in which the network goes on, from teachers' answers; 0: it learns from labels alone
+    student_epochs: int = 0  # in which the network goes on, from teachers' answers; 0: it learns from labels alone
     student: Path | None = None  # an exported learner that goes on so, and teaches too, in place of the first network
-    teacher_decay: float = 0.2  # weight decay of the second teacher, so that both err elsewhere
 
     def __post_init__(self) -> None:
         for name, (lowest, highest) in RANGES.items():
@@ -88,7 +86,7 @@ class Recipe:
             if not lowest <= value <= highest:
                 raise RecipeError(f"{name} is {value}. It takes {lowest} to {highest}.")
         if self.student and not self.student_epochs:
-            raise RecipeError("student_epochs is 0, so the student would not be taught. It takes 1 or more with one.")
+            raise RecipeError("student_epochs is 0, so the student would not be taught. Set 1 or more, such as 6.")
 
     @property
     def image_size(self) -> int:
@@ -149,7 +147,7 @@ def create_learner(dataloaders: DataLoaders, recipe: Recipe) -> Learner:
 
 def fit(learner: Learner, recipe: Recipe, runs: Path) -> Path:
     """Train on labels, and on votes where there are any, by the recipe; see `run_cycle`."""
-    folder = run_folder(learner, recipe, runs, without=("student_epochs", "student", "teacher_decay"))
+    folder = run_folder(learner, recipe, runs, without=("student_epochs", "student"))
     run_cycle(learner, recipe, folder, recipe.epochs, recipe.learning_rate, GrowFaces(*IMAGE_SIZES[recipe.network]))
     return folder
 
