@@ -31,7 +31,8 @@ LEARNER = Settings.model_path
 ENGINE = LEARNER.with_suffix(".onnx")
 RECORDED = np.array(Manifest.read(manifest_path(LEARNER)).golden)
 PICTURES = [encode(Image.fromarray(pixels[0])) for pixels in golden_faces(48)]
-FLOAT32, INT8 = 1e-3, 2e-2  # of a probability: as recorded; on average, in int8 (0.004 for faces, but these are noise)
+FLOAT32, INT8 = 1e-3, 1e-2  # of a probability: as recorded; on average over the labels of a face, for the form in int8
+INT8_OF_NOISE = 2e-2  # on average over the pictures: no training face is like them
 
 Road = Callable[[list[bytes]], np.ndarray]
 
@@ -99,7 +100,7 @@ def test_the_command_line_gives_the_recorded_answers(capsys, tmp_path):
 
 
 def test_the_form_in_int8_answers_as_the_learner_does(in_int8):
-    assert np.abs(in_int8 - RECORDED).mean() < INT8
+    assert np.abs(in_int8 - RECORDED).mean() < INT8_OF_NOISE
     second, first = np.sort(RECORDED, axis=1)[:, -2:].T
     sure = first - second > 10 * INT8  # these are no faces: two labels may be nearly as likely
     assert sure.any()
