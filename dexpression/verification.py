@@ -14,7 +14,7 @@ from dexpression.engine import onnx_engine
 from dexpression.errors import BrokenLearner, DigestMismatch
 from dexpression.golden import golden_faces
 from dexpression.learner import torch_engine
-from dexpression.manifest import ENGINE_FILE, Model, load_engine
+from dexpression.manifest import ENGINE_FILE, Model, read_checked
 from dexpression.quantisation import to_onnx
 
 SAME = 1e-3  # of a probability: other machines and versions of torch add up in another order
@@ -35,7 +35,7 @@ def verify_export(learner_path: Path) -> Model:
     if manifest.golden and not np.allclose(answers, manifest.golden, atol=SAME):
         raise BrokenLearner(f"{learner_path.name} no longer answers as when it was exported. Export it again.")
     if manifest.engine:
-        content, _ = load_engine(learner_path.with_name(ENGINE_FILE))
+        content = read_checked(learner_path.with_name(ENGINE_FILE), manifest.engine.get("sha256", ""))
     else:
         content = to_onnx(lean_learner(learner, manifest.image_size), manifest.image_size).SerializeToString()
     difference = np.abs(onnx_engine(content, threads=1)(faces) - answers).mean()

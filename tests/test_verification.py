@@ -50,6 +50,12 @@ def test_a_sound_export_gives_an_engine_that_answers_as_its_learner(learner, exp
     assert np.abs(onnx_engine(content)(faces) - torch_engine(load_exported(path)[0])(faces)).mean() < 0.03
 
 
+def test_an_export_of_another_name_is_verified_by_its_own_manifest(model):
+    renamed = model.rename(model.with_name("mine.pkl"))
+    model.with_suffix(".json").rename(renamed.with_suffix(".json"))
+    assert verify_export(renamed)[1].sha256 == load_exported(renamed)[1].sha256
+
+
 def test_an_export_without_an_onnx_form_is_given_one(model):
     learner, _ = load_exported(model)
     export_learner(learner, model.parent, 48, {})
