@@ -58,7 +58,8 @@ def crossvalidate(
     for train, valid in _folds(faces, folds, group_by, recipe.seed):
         set_seed(recipe.seed)
         learner = train_network(split_dataloaders(train, valid, **dataloader_options(recipe)), recipe, runs)
-        learner.loss_func.factors = None  # which were fitted to the labels of the very faces that are tested
+        # These were fitted to the labels of the very faces that are tested.
+        learner.loss_func.factors, learner.loss_func.temperature = None, 1.0
         results.append(evaluate_learner(learner)[recipe.labels])
         logger.info("Fold %d of %d: accuracy %.4f", len(results), folds, results[-1].accuracy)
     return CrossValidation(results)

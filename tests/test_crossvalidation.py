@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import pytest
 from conftest import write_class_folders
+from test_training import QUICK
 
+from dexpression import crossvalidation
 from dexpression.__main__ import main
 from dexpression.crossvalidation import _folds, crossvalidate
 from dexpression.errors import DataError
+from dexpression.exporting import evaluate_learner
 from dexpression.sources import read_faces
 from dexpression.training import Recipe
 
@@ -49,6 +53,16 @@ def test_the_command_prints_each_fold_and_mean_and_spread(tmp_path, capsys):
     lines = [line for line in capsys.readouterr().out.splitlines() if "accuracy" in line and "fold" in line]
     assert [line.split()[:2] for line in lines[-3:-1]] == [["fold", "1"], ["fold", "2"]]
     assert re.match(r"2 folds, n 12  accuracy 0\.\d{4} \+- 0\.\d{4}", lines[-1])
+
+
+def test_what_was_fitted_to_the_tested_faces_has_no_say_in_their_answers(tmp_path, monkeypatch):
+    scored = []
+    monkeypatch.setattr(
+        crossvalidation, "evaluate_learner", lambda learner: scored.append(learner) or evaluate_learner(learner)
+    )
+    folder = write_class_folders(tmp_path / "faces", 6, labels=("HAPPY", "SAD"))
+    crossvalidate(folder, dataclasses.replace(QUICK, epochs=1, batch_size=4), tmp_path / "runs", folds=2)
+    assert [(learner.loss_func.factors, learner.loss_func.temperature) for learner in scored] == [(None, 1.0)] * 2
 
 
 @pytest.mark.parametrize(
