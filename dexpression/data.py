@@ -104,7 +104,10 @@ def split_dataloaders(
 ) -> DataLoaders:
     """DataLoaders of faces that were split already; see `face_dataloaders`."""
     vocabulary, size = LABEL_SETS[labels], train[0].image.width
-    blocks: list[Any] = [TransformBlock(type_tfms=ReadFace(size), item_tfms=ToTensor), CategoryBlock(vocabulary)]
+    blocks: list[Any] = [
+        TransformBlock(type_tfms=ReadFace(size), item_tfms=ToTensor),
+        CategoryBlock(vocabulary, sort=False),
+    ]
     getters: list[Any] = [attrgetter("label")]
     if with_votes and train[0].votes:
         blocks.append(RegressionBlock(len(vocabulary)))
@@ -127,7 +130,7 @@ def inference_dataloaders(labels: Sequence[str], size: int) -> DataLoaders:
     which stores bytecode that only the same Python runs, and which no loader could tell from an attack.
     """
     blank = Image.new("L", (size, size))  # fastai sets its transforms up on an item
-    datasets = Datasets([blank], tfms=[[ReadFace(size)], [_AnyLabel(labels), Categorize(list(labels))]])
+    datasets = Datasets([blank], tfms=[[ReadFace(size)], [_AnyLabel(labels), Categorize(list(labels), sort=False)]])
     full = datasets.dataloaders(
         bs=1,
         device=torch.device("cpu"),
@@ -152,7 +155,7 @@ def split_faces(faces: Sequence[Face], valid_fraction: float, seed: int) -> tupl
     for face in faces:
         parts[face.split or "train"].append(face)
     seen = {_digest(face) for face in parts["test"]}
-    # Repeats go from train, not from valid: the n that results are reported for stays what others report.
+    # What stands on both sides goes from train, so that valid is the same whatever is trained on.
     valid = _unseen(parts["valid"], seen)
     train = [face for face in _unseen(parts["train"], seen) if not _is_no_face(face)]
     _require_classes(train)

@@ -13,7 +13,7 @@ from test_sources import write_votes
 
 from dexpression.data import face_dataloaders, fingerprint, has_votes, images_per_label, split_faces
 from dexpression.errors import DataError
-from dexpression.labels import FIVE, SEVEN
+from dexpression.labels import FIVE, LABEL_SETS, SEVEN
 from dexpression.sources import read_faces
 
 
@@ -76,10 +76,14 @@ def test_the_table_gives_the_same_batches_as_its_pictures(tmp_path, write_table)
     assert images_per_label(from_pictures) == images_per_label(from_table)
 
 
-def test_votes_come_as_shares_of_the_labels(class_folders):
+@pytest.mark.parametrize("labels", LABEL_SETS)
+def test_votes_come_as_shares_of_the_labels_in_their_order(class_folders, labels):
     write_votes(class_folders / "fer2013new.csv", None, 70)
-    _, _, shares = face_dataloaders(class_folders, with_votes=True).valid.one_batch()
-    assert shares.tolist() == [[0, 0, 0, 1, 0, 0, 0]] * len(shares)  # "not a face" is no label
+    dataloaders = face_dataloaders(class_folders, labels=labels, with_votes=True)
+    _, _, shares = dataloaders.valid.one_batch()
+    happy = [float(label == "HAPPY") for label in dataloaders.vocab]  # "not a face" is no label
+    assert shares.tolist() == [happy] * len(shares)
+    assert tuple(dataloaders.vocab) == LABEL_SETS[labels]
 
 
 def test_what_most_people_call_no_face_is_not_trained_on(class_folders):
