@@ -143,6 +143,11 @@ class DeXpression(nn.Module):
         self.smallest = smallest
         self.largest = largest
 
+    @property
+    def heads(self) -> int:
+        last = cast(nn.Sequential, self.classifier)[-1]
+        return int(last.unflattened_size[0]) if isinstance(last, nn.Unflatten) else 1
+
     def forward(self, faces: Tensor) -> Tensor:
         """Logits; a ValueError says which shape this network takes when it cannot take this one."""
         self._check(faces)
@@ -180,8 +185,8 @@ class DeXpression(nn.Module):
         - the stem keeps the resolution (3x3, stride 1): 7x7 at stride 2 and a pooling would leave 12x12 for all blocks;
         - batch normalisation instead of local response normalisation, and blocks that add to what they read (see
           `Convolution` and `ResidualFeatEx`);
-        - seven FeatEx blocks instead of two, at 24, 12 and 6 pixels, narrow where the maps are large: most of the
-          multiply-adds are there, most of the weights pay off where the maps are small;
+        - seven FeatEx blocks instead of two, at 24, 12 and 6 pixels, narrow where the maps are large: a weight
+          costs sixteen times as many multiply-adds at 24 pixels as at 6;
         - less of a block is context, a seventh to a fifth instead of a quarter: the 3x3 of detail is what a processor
           does fastest;
         - global average pooling and dropout before the linear layer: the paper's linear layer holds more than half of

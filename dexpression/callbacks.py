@@ -34,8 +34,8 @@ class SeedEpochs(Callback):
 class GrowFaces(Callback):
     """Train on faces shrunk to `smallest` pixels a side at first, on whole ones in the last third of the epochs.
 
-    A run takes a quarter less time: progressive resizing, as in Tan and Le 2021 (EfficientNetV2). The side grows by 8
-    pixels, so that maps which are halved three times stay whole.
+    That is the last one at least. A run takes a quarter less time: progressive resizing, as in Tan and Le 2021
+    (EfficientNetV2). The side grows by 8 pixels, so that maps which are halved three times stay whole.
     """
 
     def __init__(self, smallest: int, largest: int) -> None:
@@ -43,7 +43,8 @@ class GrowFaces(Callback):
 
     def before_train(self) -> None:
         share = 1.5 * self.epoch / self.n_epoch  # of the two thirds in which they grow
-        self.side = self.sides[min(int(share * (len(self.sides) - 1)), len(self.sides) - 1)]
+        last = len(self.sides) - 1
+        self.side = self.sides[last if self.epoch + 1 == self.n_epoch else min(int(share * last), last)]
 
     def before_batch(self) -> None:
         faces = self.learn.xb[0]

@@ -26,7 +26,7 @@ def train_network(dataloaders: DataLoaders, recipe: Recipe, runs: Path) -> Learn
     """The whole recipe; a stopped run goes on where it was."""
     learner = create_learner(dataloaders, recipe)
     if recipe.student:
-        _create_student(learner, recipe)  # one that cannot be taught is told now, not after hours
+        create_student(learner, recipe)  # one that cannot be taught is told now, not after hours
     fit(learner, recipe, runs)
     return train_student(learner, recipe, runs) if recipe.student_epochs else learner
 
@@ -43,7 +43,7 @@ def train_student(learner: Learner, recipe: Recipe, runs: Path) -> Learner:
     other = create_learner(learner.dls, another)
     logger.info("The second teacher, %d epochs", recipe.epochs)
     fit(other, another, runs)
-    student = _create_student(learner, recipe)
+    student = create_student(learner, recipe)
     teachers = [learner.model, other.model, *([copy.deepcopy(student.model)] if recipe.student else [])]
     logger.info("The student of %d teachers, %d epochs", len(teachers), recipe.student_epochs)
     peak = STUDENT_PEAK * recipe.learning_rate
@@ -51,7 +51,7 @@ def train_student(learner: Learner, recipe: Recipe, runs: Path) -> Learner:
     return student
 
 
-def _create_student(first: Learner, recipe: Recipe) -> Learner:
+def create_student(first: Learner, recipe: Recipe) -> Learner:
     """Yet to be taught. Raises RecipeError for an exported learner that its teachers cannot teach."""
     # Smoothing and weights are in what the teachers answer.
     unsmoothed = dataclasses.replace(recipe, start=recipe.student or recipe.start, label_smoothing=0.0, balance=0.0)

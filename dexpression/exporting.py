@@ -53,24 +53,29 @@ def export_run(learner: Learner, recipe: Recipe, data_name: str, output: Path) -
         | {"int8": evaluate_engine(onnx_engine(engine), learner).to_dict()},
     }
     manifest = export_learner(learner, output, recipe.image_size, facts, engine)
-    logger.info("Exported to %s; a server that starts now answers with it", output)
+    logger.info("Exported to %s; a running server takes it up; start one otherwise", output)
     return manifest
 
 
 def evaluate_learner(learner: Learner) -> dict[str, Evaluation]:
-    """Scores on the valid split, by the label sets that the learner knows and, where there are votes, by those."""
+    """Scores on the valid split, by the label sets that the learner knows and, where there are votes, by those.
+
+    A truth that no face of the split has is left out.
+    """
     labels = list(learner.dls.vocab)
     with learner.no_bar():
         probabilities = learner.get_preds()[0]
     predictions = name_probabilities(labels, probabilities.numpy())
     faces = learner.dls.valid_ds.items
     truth = [face.label for face in faces]
-    results: dict[str, Evaluation] = {
-        name: score(truth, predictions, members) for name, members in LABEL_SETS.items() if set(members) <= set(labels)
-    }
+    truths = {name: (truth, members) for name, members in LABEL_SETS.items() if set(members) <= set(labels)}
     if has_votes(learner.dls):
-        results["votes"] = score([face.majority or "" for face in faces], predictions, labels)
-    return results
+        truths["votes"] = [face.majority or "" for face in faces], labels
+    return {
+        name: score(true, predictions, members)
+        for name, (true, members) in truths.items()
+        if not set(true).isdisjoint(members)
+    }
 
 
 def int8_engine(learner: Learner, image_size: int) -> bytes:

@@ -49,6 +49,7 @@ RANGES = {
     "blend": (0.0, 1.0),
     "augmentation": (0.0, 2.0),
     "student_epochs": (0, 10_000),
+    "seed": (0, 2**31),  # every epoch adds a thousand, and numpy takes 32 bits
 }
 # Pixels a side in the first epochs and in the last. The paper's linear layer takes one size alone.
 IMAGE_SIZES: dict[Network, tuple[int, int]] = {"compact": (32, 48), "paper": (224, 224)}
@@ -202,7 +203,7 @@ def class_weights(dataloaders: DataLoaders, balance: float) -> Tensor | None:
         return None
     images = images_per_label(dataloaders)["train"]
     counts = torch.tensor([float(images.get(label, 0)) for label in dataloaders.vocab])
-    weights = counts.clamp(min=1) ** -balance
+    weights = torch.where(counts > 0, counts**-balance, 0.0)  # what no image has is not to be learnt, smoothed or not
     return weights * counts.sum() / (weights * counts).sum()
 
 
@@ -222,6 +223,10 @@ def _start_network(start: Path, dataloaders: DataLoaders, recipe: Recipe) -> DeX
     given, wanted = (manifest.labels, manifest.image_size), (list(dataloaders.vocab), recipe.image_size)
     if given != wanted:
         raise RecipeError(f"{start.name} is for {_spell(*given)}; this run is for {_spell(*wanted)}. Choose the same.")
+    if has_votes(dataloaders) and network.heads == 1:
+        raise RecipeError(
+            f"{start.name} has no head for votes, which these faces have. Set votes to 0, or name another."
+        )
     return network
 
 

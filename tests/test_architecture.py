@@ -54,7 +54,8 @@ def test_the_paper_network_has_the_papers_number_of_weights():
 
 def test_the_networks_cost_what_design_and_card_say():
     assert round(count_multiply_adds(DeXpression.paper(), 224) / 1e6) == 811
-    assert count_multiply_adds(DeXpression.compact(), 48) < 200_000_000
+    assert round(count_multiply_adds(DeXpression.compact(heads=2), 48) / 1e6) == 183
+    assert weights(DeXpression.compact(heads=2)) == 2_285_614
 
 
 def test_the_paper_network_normalises_by_local_response_alone():

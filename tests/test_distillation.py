@@ -128,7 +128,7 @@ def test_a_student_of_other_heads_than_its_teachers_is_refused_before_they_learn
 ):
     write_votes(split_folders / "fer2013new.csv", None, 1070)
     monkeypatch.setattr(distillation, "fit", lambda *_: pytest.fail("a teacher was trained"))
-    with pytest.raises(RecipeError, match="has other heads"):
+    with pytest.raises(RecipeError, match="has no head for votes"):
         student_of(split_folders, tmp_path, dataclasses.replace(TAUGHT, student=exported_learner))
 
 

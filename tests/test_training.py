@@ -124,6 +124,52 @@ def test_rare_labels_weigh_more_and_images_weigh_one_on_average(tmp_path):
     assert (36 * happy + 9 * sad) / 45 == pytest.approx(1)
 
 
+def test_a_label_without_images_is_not_learnt(tmp_path):
+    write_class_folders(tmp_path, 60, labels=("ANGRY", "HAPPY"))
+    dataloaders = recipe_dataloaders(tmp_path, QUICK)
+    assert [bool(weight) for weight in class_weights(dataloaders, 0.5)] == [
+        True,
+        False,
+        False,
+        True,
+        False,
+        False,
+        False,
+    ]
+
+
+def test_an_export_of_labels_that_are_not_among_the_five_is_scored_without_those(tmp_path):
+    from test_sources import write_votes
+
+    write_class_folders(tmp_path / "faces", 10, labels=("SAD", "SURPRISE"))
+    votes = write_votes(tmp_path / "faces" / "fer2013new.csv", None, 20)
+    votes.write_text(votes.read_text().replace("0,8,0,0,0,0,0,0,0,2", "4,4,0,0,0,0,0,0,0,2"))  # no majority
+    manifest = train(tmp_path / "faces", dataclasses.replace(QUICK, epochs=1), tmp_path / "model", tmp_path / "runs")
+    assert set(manifest.results) == {"split", "seven", "int8"}
+
+
+def test_a_start_without_the_head_that_votes_need_is_refused(split_folders, exported_learner):
+    from test_sources import write_votes
+
+    write_votes(split_folders / "fer2013new.csv", None, 1070)
+    recipe = dataclasses.replace(QUICK, start=exported_learner)
+    with pytest.raises(RecipeError, match="has no head for votes"):
+        create_learner(recipe_dataloaders(split_folders, recipe), recipe)
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_the_last_epoch_of_a_short_run_is_of_whole_faces(split_folders, tmp_path, epochs):
+    sides: list[int] = []
+    note = Callback(after_batch=lambda self: sides.append(self.xb[0].shape[-1]) if self.training else None)
+    trained(split_folders, tmp_path, dataclasses.replace(QUICK, epochs=epochs, batch_size=42), note)
+    assert sides[-1] == 48
+
+
+def test_a_seed_that_no_generator_takes_is_refused():
+    with pytest.raises(RecipeError, match="seed is -1"):
+        Recipe(seed=-1)
+
+
 def test_a_run_can_go_on_from_an_exported_learner(split_folders, tmp_path, exported_learner):
     recipe = dataclasses.replace(QUICK, epochs=1, learning_rate=1e-8, start=exported_learner)
     learner = create_learner(recipe_dataloaders(split_folders, recipe), recipe)
