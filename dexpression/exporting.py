@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from fastai.learner import Learner
@@ -68,7 +69,9 @@ def evaluate_learner(learner: Learner) -> dict[str, Evaluation]:
     predictions = name_probabilities(labels, probabilities.numpy())
     faces = learner.dls.valid_ds.items
     truth = [face.label for face in faces]
-    truths = {name: (truth, members) for name, members in LABEL_SETS.items() if set(members) <= set(labels)}
+    truths: dict[str, tuple[list[str], Sequence[str]]] = {
+        name: (truth, members) for name, members in LABEL_SETS.items() if set(members) <= set(labels)
+    }
     if has_votes(learner.dls):
         truths["votes"] = [face.majority or "" for face in faces], labels
     return {
