@@ -18,6 +18,7 @@ from dexpression import distillation
 from dexpression.artifact import load_exported
 from dexpression.distillation import Teach, train_network, train_student
 from dexpression.errors import RecipeError
+from dexpression.settings import Settings
 from dexpression.training import Recipe, create_learner, fit, recipe_dataloaders
 
 TAUGHT = dataclasses.replace(QUICK, epochs=1, student_epochs=2)
@@ -123,7 +124,13 @@ def test_an_exported_learner_is_taught_in_place_of_the_first_and_teaches_too(
         assert torch.allclose(weight, given.get_parameter(name), atol=1e-5), name
 
 
-def test_a_student_of_other_heads_than_its_teachers_is_refused_before_they_learn(
+def test_a_student_of_more_heads_than_its_teachers_is_refused_before_they_learn(split_folders, tmp_path, monkeypatch):
+    monkeypatch.setattr(distillation, "fit", lambda *_: pytest.fail("a teacher was trained"))
+    with pytest.raises(RecipeError, match="has other heads"):  # the shipped one has a head for votes, these faces none
+        student_of(split_folders, tmp_path, dataclasses.replace(TAUGHT, student=Settings.model_path))
+
+
+def test_a_student_without_its_teachers_head_for_votes_is_refused_before_they_learn(
     split_folders, tmp_path, monkeypatch, exported_learner
 ):
     write_votes(split_folders / "fer2013new.csv", None, 1070)
