@@ -179,14 +179,9 @@ def _recipe_options(label_sets: Sequence[str]) -> argparse.ArgumentParser:
     recipe.add_argument(
         "--student-epochs",
         type=int,
-        help="in which the network goes on, from its own answers and those of a second one (default: 0, labels alone)",
+        help="in which the network goes on, from its own answers and those of others (default: 0, labels alone)",
     )
-    recipe.add_argument(
-        "--student",
-        type=Path,
-        metavar="FILE",
-        help="an exported learner that goes on so, and teaches too, in place of the network",
-    )
+    recipe.add_argument("--teachers", type=int, help="how many answer, itself among them (default: 3)")
     recipe.add_argument("--runs", type=Path, default=Path("runs"), help="for checkpoints (default: runs)")
     return recipe
 

@@ -49,6 +49,7 @@ RANGES = {
     "blend": (0.0, 1.0),
     "augmentation": (0.0, 2.0),
     "student_epochs": (0, 10_000),
+    "teachers": (1, 100),
     "seed": (0, 2**31),  # every epoch adds a thousand, and numpy takes 32 bits
 }
 # Pixels a side in the first epochs and in the last. The paper's linear layer takes one size alone.
@@ -79,15 +80,13 @@ class Recipe:
     seed: int = 0
     start: Path | None = None  # an exported learner to go on from, instead of from nothing
     student_epochs: int = 0  # in which the network goes on, from teachers' answers; 0: it learns from labels alone
-    student: Path | None = None  # an exported learner that goes on so, and teaches too, in place of the first network
+    teachers: int = 3  # itself as it was, and others trained alike, of the seeds that follow
 
     def __post_init__(self) -> None:
         for name, (lowest, highest) in RANGES.items():
             value = getattr(self, name)
             if not lowest <= value <= highest:
                 raise RecipeError(f"{name} is {value}. It takes {lowest} to {highest}.")
-        if self.student and not self.student_epochs:
-            raise RecipeError("student_epochs is 0, so the student would not be taught. Set 1 or more, such as 6.")
 
     @property
     def image_size(self) -> int:
@@ -95,9 +94,7 @@ class Recipe:
 
     def facts(self) -> dict[str, Any]:
         """The values as JSON takes them; of an exported learner the digest, wherever it lies."""
-        learners = {"start": self.start, "student": self.student}
-        digests = {name: file and Manifest.read(manifest_path(file)).sha256 for name, file in learners.items()}
-        return dataclasses.asdict(self) | digests
+        return dataclasses.asdict(self) | {"start": self.start and Manifest.read(manifest_path(self.start)).sha256}
 
 
 def recipe_dataloaders(source: Path, recipe: Recipe, votes: Path | None = None) -> DataLoaders:
@@ -148,7 +145,7 @@ def create_learner(dataloaders: DataLoaders, recipe: Recipe) -> Learner:
 
 def fit(learner: Learner, recipe: Recipe, runs: Path) -> Path:
     """Train on labels, and on votes where there are any, by the recipe; see `run_cycle`."""
-    folder = run_folder(learner, recipe, runs, without=("student_epochs", "student"))
+    folder = run_folder(learner, recipe, runs, without=("student_epochs", "teachers"))
     run_cycle(learner, recipe, folder, recipe.epochs, recipe.learning_rate, GrowFaces(*IMAGE_SIZES[recipe.network]))
     return folder
 

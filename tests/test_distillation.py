@@ -1,4 +1,4 @@
-"""A network is taught by labels, then by what it and another answer, and a run of all that goes on where it was."""
+"""A network is taught by labels, then by what it and others answer, and a run of all that goes on where it was."""
 
 from __future__ import annotations
 
@@ -10,18 +10,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 from fastai.learner import Learner
-from test_sources import write_votes
 from test_training import QUICK
 from torch import Tensor, nn
 
 from dexpression import distillation
-from dexpression.artifact import load_exported
 from dexpression.distillation import Teach, train_network, train_student
-from dexpression.errors import RecipeError
-from dexpression.settings import Settings
 from dexpression.training import Recipe, create_learner, fit, recipe_dataloaders
 
-TAUGHT = dataclasses.replace(QUICK, epochs=1, student_epochs=2)
+TAUGHT = dataclasses.replace(QUICK, epochs=1, student_epochs=2, teachers=2)
 
 
 class Reader(nn.Module):
@@ -46,10 +42,15 @@ class StoppingLesson(Teach):
 
 def taught(faces: Tensor, *teachers: nn.Module, training: bool = True) -> tuple[Tensor, ...]:
     """What a batch is to learn after the lesson."""
+    return after_lesson(faces, *teachers, training=training).yb
+
+
+def after_lesson(faces: Tensor, *teachers: nn.Module, training: bool = True, epoch: int = 4) -> SimpleNamespace:
+    """A batch after the lesson, in an epoch of five; those of the last one are not mixed."""
     lesson = Teach(teachers)
-    lesson.learn = SimpleNamespace(training=training, xb=(faces,), yb=("labels", "votes"))
+    lesson.learn = SimpleNamespace(training=training, xb=(faces,), yb=("labels", "votes"), epoch=epoch, n_epoch=5)
     lesson.before_batch()
-    return lesson.learn.yb
+    return lesson.learn
 
 
 def teacher_of(source: Path, runs: Path, recipe: Recipe) -> Learner:
@@ -76,9 +77,30 @@ def test_a_teacher_sees_a_face_as_it_is_and_mirrored():
     assert seen == {0.269, 0.731}  # the softmax of 0 and of 1
 
 
+def test_every_other_batch_is_mixed_two_and_two_but_in_the_last_fifth_of_the_epochs():
+    faces = torch.randn(4, 1, 2, 3)
+    batches = [after_lesson(faces, Reader()) for _ in range(20)]
+    assert all(batch.xb[0] is faces for batch in batches)
+    batches = [after_lesson(faces, Reader(), epoch=3) for _ in range(40)]
+    assert 8 <= sum(batch.xb[0] is faces for batch in batches) <= 32
+
+
+def test_a_mixed_face_lies_between_two_and_is_taught_as_it_is_seen():
+    faces = torch.tensor([0.0, 1.0])[:, None, None, None] * torch.arange(1.0, 7.0).view(2, 3)
+    batches = [after_lesson(faces, Reader(), epoch=0) for _ in range(40)]
+    batch = next(batch for batch in batches if batch.xb[0] is not faces)
+    shares = batch.xb[0][:, 0] / faces[1, 0]
+    assert torch.allclose(shares, shares[:, :1, :1].expand_as(shares))
+    assert 0 < float(shares[0, 0, 0]) < 1
+    assert float(shares[0, 0, 0]) != pytest.approx(1 - float(shares[1, 0, 0]))  # each in shares of its own
+    targets, expected = torch.stack(batch.yb, dim=1), batch.xb[0][:, 0].softmax(dim=-1)
+    assert torch.allclose(targets, expected) or torch.allclose(targets, expected.flip(-1))  # mirrored
+
+
 def test_a_head_that_nobody_voted_for_learns_nothing():
     lesson = Teach([Reader()])
-    lesson.learn = SimpleNamespace(training=True, xb=(torch.zeros(1, 1, 2, 3),), yb=("labels",))
+    faces = torch.zeros(1, 1, 2, 3)
+    lesson.learn = SimpleNamespace(training=True, xb=(faces,), yb=("labels",), epoch=0, n_epoch=1)
     lesson.before_batch()
     assert [tuple(targets.shape) for targets in lesson.learn.yb] == [(1, 3)]
 
@@ -95,53 +117,18 @@ def test_a_student_of_a_tiny_step_is_its_first_teacher(split_folders, tmp_path):
         assert torch.allclose(weight, teacher.model.get_parameter(name), atol=1e-5), name
 
 
-def test_the_student_goes_on_from_the_first_of_two_teachers_without_labels(split_folders, tmp_path, monkeypatch):
+def test_the_student_goes_on_from_the_first_of_its_teachers_without_labels(split_folders, tmp_path, monkeypatch):
     lessons = []
     monkeypatch.setattr(distillation, "Teach", lambda teachers: lessons.append(Teach(teachers)) or lessons[-1])
     teacher = teacher_of(split_folders, tmp_path, TAUGHT)
     before = copy.deepcopy(teacher.model.state_dict())
-    student = train_student(teacher, TAUGHT, tmp_path)
-    (first, second), loss = lessons[0].teachers, student.loss_func
+    student = train_student(teacher, dataclasses.replace(TAUGHT, teachers=3), tmp_path)
+    (first, *others), loss = lessons[0].teachers, student.loss_func
     assert first is teacher.model
-    assert not torch.equal(next(first.parameters()), next(second.parameters()))
+    assert len({next(one.parameters()).sum().item() for one in (first, *others)}) == 3
     assert (loss.label_smoothing, loss.class_weights) == (0, None)
     assert all(torch.equal(weight, before[name]) for name, weight in first.state_dict().items())  # it only answers
     assert not torch.equal(next(student.model.parameters()), next(first.parameters()))
-
-
-def test_an_exported_learner_is_taught_in_place_of_the_first_and_teaches_too(
-    split_folders, tmp_path, monkeypatch, exported_learner
-):
-    lessons = []
-    monkeypatch.setattr(distillation, "Teach", lambda teachers: lessons.append(Teach(teachers)) or lessons[-1])
-    recipe = dataclasses.replace(TAUGHT, student_epochs=1, student=exported_learner)
-    teacher = teacher_of(split_folders, tmp_path, recipe)
-    student = train_student(teacher, dataclasses.replace(recipe, learning_rate=1e-8, weight_decay=0.0), tmp_path)
-    given = load_exported(exported_learner)[0].model
-    assert lessons[0].teachers[0] is teacher.model
-    assert all(torch.equal(*pair) for pair in zip(lessons[0].teachers[2].parameters(), given.parameters(), strict=True))
-    for name, weight in student.model.named_parameters():
-        assert torch.allclose(weight, given.get_parameter(name), atol=1e-5), name
-
-
-def test_a_student_of_more_heads_than_its_teachers_is_refused_before_they_learn(split_folders, tmp_path, monkeypatch):
-    monkeypatch.setattr(distillation, "fit", lambda *_: pytest.fail("a teacher was trained"))
-    with pytest.raises(RecipeError, match="has other heads"):  # the shipped one has a head for votes, these faces none
-        student_of(split_folders, tmp_path, dataclasses.replace(TAUGHT, student=Settings.model_path))
-
-
-def test_a_student_without_its_teachers_head_for_votes_is_refused_before_they_learn(
-    split_folders, tmp_path, monkeypatch, exported_learner
-):
-    write_votes(split_folders / "fer2013new.csv", None, 1070)
-    monkeypatch.setattr(distillation, "fit", lambda *_: pytest.fail("a teacher was trained"))
-    with pytest.raises(RecipeError, match="has no head for votes"):
-        student_of(split_folders, tmp_path, dataclasses.replace(TAUGHT, student=exported_learner))
-
-
-def test_a_student_that_is_not_to_be_taught_is_refused(exported_learner):
-    with pytest.raises(RecipeError, match="student_epochs is 0"):
-        Recipe(student=exported_learner, student_epochs=0)
 
 
 def test_a_run_of_all_that_was_stopped_goes_on_where_it_was(split_folders, tmp_path, monkeypatch):
