@@ -30,7 +30,7 @@ def test_the_defaults_that_help_tells_are_those_of_the_recipe():
         default = re.search(r"\(default: ([\w.]+)", option.help or "")
         if default and hasattr(recipe, option.dest):
             told[option.dest] = default[1]
-    assert len(told) == 8
+    assert len(told) == 9
     assert told == {name: str(getattr(recipe, name)).removesuffix(".0") for name in told}
 
 
