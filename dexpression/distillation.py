@@ -17,6 +17,7 @@ from dexpression.training import Recipe, create_learner, fit, run_cycle, run_fol
 
 logger = logging.getLogger(__name__)
 
+# What this and `Teach` do is measured in notebooks/experiments.md, "Three seeds, and students of them".
 STUDENT_PEAK = 0.2  # of the recipe's learning rate: at 0.5 a student forgot more than it learnt in 6 epochs
 
 
