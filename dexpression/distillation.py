@@ -70,7 +70,7 @@ class Teach(Callback):
             return
         faces = self.learn.xb[0]
         if self.epoch < 0.8 * self.n_epoch and torch.rand(()) < 0.5:
-            faces = mixed(faces)
+            faces = _mixed(faces)
         answers = self._answers(faces)
         heads = answers.unbind(dim=1) if answers.dim() == 3 else (answers,)
         self.learn.xb = (faces,)
@@ -84,7 +84,7 @@ class Teach(Callback):
         return torch.cat(logits).float().softmax(dim=-1)
 
 
-def mixed(faces: Tensor) -> Tensor:
+def _mixed(faces: Tensor) -> Tensor:
     """Each face of a batch (N, ...) and another one, in shares drawn anew: of which no teacher knows a label."""
     shares = torch.rand(len(faces), *[1] * (faces.dim() - 1), device=faces.device)
     return torch.lerp(faces.flip(0), faces, shares)
