@@ -22,8 +22,8 @@ def measure_bare(model: Path, contents: Sequence[bytes], processes: int, seconds
 
 
 def _load(model: Path, start: Any) -> None:
+    from dexpression.artifact.manifest import load_engine
     from dexpression.faces import FaceDetector
-    from dexpression.manifest import load_engine
     from dexpression.prediction import Predictor
 
     # One thread each: there is a process a core, and more threads would fight over them.

@@ -24,14 +24,14 @@ from benchmarks.callers import Question, ask_with_file, measure_load
 from benchmarks.pictures import cut_crops, paste_portraits, tile_portraits
 from benchmarks.results import CALLERS, CROWD, FRAMES, MANY, OURS, Results
 from benchmarks.servers import Server, install_peers, servers, started
-from dexpression.artifact import load_exported
+from dexpression.artifact.export import load_exported
+from dexpression.artifact.quantisation import to_onnx
 from dexpression.labels import FIVE
 from dexpression.prediction import Predictor
-from dexpression.quantisation import to_onnx
 
 LEARNER = Path("model/dexpression.pkl")
 ENGINE = LEARNER.with_suffix(".onnx")  # what our server answers with
-LOAD_LEARNER = f"import pathlib, dexpression.artifact as a; a.load_exported(pathlib.Path({str(LEARNER)!r}))"
+LOAD_LEARNER = f"import pathlib, dexpression.artifact.export as a; a.load_exported(pathlib.Path({str(LEARNER)!r}))"
 
 
 class Bench:

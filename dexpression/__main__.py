@@ -18,10 +18,10 @@ from dexpression.labels import LabelSet
 from dexpression.logs import start_logging
 from dexpression.reading import Detect
 from dexpression.settings import Settings, describe_settings
-from dexpression.sources import Split
+from dexpression.training.sources import Split
 
 if TYPE_CHECKING:
-    from dexpression.training import Recipe
+    from dexpression.training.fitting import Recipe
 
 # The commands import what they need themselves: torch and fastai take seconds, and `--help` needs neither.
 
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _serve(_options: argparse.Namespace) -> None:
     settings = Settings.from_env(os.environ)  # a bad value stops here and is named
-    from dexpression.serving import serve
+    from dexpression.serving.supervisor import serve
 
     start_logging(settings.log)
     serve(settings)
@@ -60,8 +60,8 @@ def _predict(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from dexpression.evaluation import evaluate
     from dexpression.prediction import load_classifier
+    from dexpression.training.evaluation import evaluate
 
     classifier, _ = load_classifier(options.model)
     evaluation = evaluate(classifier, options.folder, options.labels, options.split, options.truth, options.votes_file)
@@ -69,19 +69,19 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from dexpression.exporting import train
+    from dexpression.training.run import train
 
     train(options.folder, _recipe(options), options.output, options.runs, options.votes_file)
 
 
 def _crossvalidate(options: argparse.Namespace) -> None:
-    from dexpression.crossvalidation import crossvalidate
+    from dexpression.training.crossvalidation import crossvalidate
 
     print(crossvalidate(options.folder, _recipe(options), options.runs, options.folds, options.group_by).table())
 
 
 def _recipe(options: argparse.Namespace) -> Recipe:
-    from dexpression.training import Recipe
+    from dexpression.training.fitting import Recipe
 
     given = {field.name: getattr(options, field.name) for field in fields(Recipe)}
     return Recipe(**{name: value for name, value in given.items() if value is not None})

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from dexpression.artifact.manifest import LEARNER_FILE, Manifest, load_engine
 from dexpression.engine import Engine, onnx_engine
 from dexpression.faces import FaceDetector, crop_face
-from dexpression.manifest import LEARNER_FILE, Manifest, load_engine
 from dexpression.picture import Box, Picture, Source, frame_face, load_picture
 from dexpression.reading import Detect, FaceReading, Prediction, Reading
 
@@ -46,8 +46,8 @@ def load_classifier(model: str | os.PathLike[str]) -> tuple[FaceClassifier, Mani
         content, manifest = load_engine(path)
         engine = onnx_engine(content)
     else:
-        from dexpression.artifact import load_exported  # seconds of torch, which an ONNX file does not need
-        from dexpression.learner import torch_engine
+        from dexpression.artifact.export import load_exported  # seconds of torch, which an ONNX file does not need
+        from dexpression.network.inference import torch_engine
 
         learner, manifest = load_exported(path)
         engine = torch_engine(learner)

@@ -16,12 +16,12 @@ from fastai.torch_core import default_device
 from PIL import Image, ImageDraw
 from skimage.data import astronaut
 
-from dexpression.architecture import DeXpression
-from dexpression.artifact import export_learner
-from dexpression.data import inference_dataloaders
+from dexpression.artifact.export import export_learner
+from dexpression.artifact.quantisation import to_onnx
 from dexpression.labels import FER2013_ORDER, SEVEN
-from dexpression.loss import EmotionLoss
-from dexpression.quantisation import to_onnx
+from dexpression.network.architecture import DeXpression
+from dexpression.network.loss import EmotionLoss
+from dexpression.training.data import inference_dataloaders
 
 if TYPE_CHECKING:
     from running import Server

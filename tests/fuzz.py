@@ -62,8 +62,8 @@ def target_learner() -> Target:
     """Nothing happens but the making of a learner, whatever its pickle says."""
     from test_artifact import archive_of
 
-    import dexpression.artifact  # noqa: F401  # brings in all that a learner names: what imports do is not the file's doing
-    from dexpression.unpickling import unpickle_learner
+    import dexpression.artifact.export  # noqa: F401  # brings in all that a learner names: what imports do is not the file's doing
+    from dexpression.artifact.unpickling import unpickle_learner
 
     watching = False
 
@@ -92,8 +92,8 @@ def target_learner() -> Target:
 
 def target_manifest() -> Target:
     """A manifest, or an error of ours."""
+    from dexpression.artifact.manifest import Manifest
     from dexpression.errors import ArtifactError
-    from dexpression.manifest import Manifest
 
     path = Path(tempfile.mkdtemp(), "dexpression.json")
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 from conftest import MULTIPART, draw_face, encode, multipart
 
-from dexpression.manifest import Manifest
+from dexpression.artifact.manifest import Manifest
 
 ROOT = Path(__file__).parent.parent
 MODEL_HEADER = "X-Model-SHA256"

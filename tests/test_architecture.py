@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from dexpression.architecture import DeXpression, ResidualFeatEx, count_multiply_adds
+from dexpression.network.architecture import DeXpression, ResidualFeatEx, count_multiply_adds
 
 # Burkert et al. 2015, table 1, in the order in which the layers run (see DESIGN for the misprint of Pooling 3b).
 TABLE = [

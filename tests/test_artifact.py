@@ -22,9 +22,8 @@ import torch
 from conftest import draw_face, encode
 from fastai.learner import Learner, load_learner
 
-from dexpression.architecture import DeXpression
-from dexpression.artifact import export_learner, load_exported
-from dexpression.data import inference_dataloaders
+from dexpression.artifact.export import export_learner, load_exported
+from dexpression.artifact.manifest import Manifest
 from dexpression.errors import (
     BrokenLearner,
     BrokenManifest,
@@ -35,8 +34,9 @@ from dexpression.errors import (
     UnwritableArtifact,
 )
 from dexpression.labels import FIVE, SEVEN
-from dexpression.loss import EmotionLoss
-from dexpression.manifest import Manifest
+from dexpression.network.architecture import DeXpression
+from dexpression.network.loss import EmotionLoss
+from dexpression.training.data import inference_dataloaders
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import torch
 from fastai.torch_core import TensorImageBW
 from fasttransform import Pipeline
 
-from dexpression.augmentation import ErasePatch, RandomShift, augmentations
+from dexpression.training.augmentation import ErasePatch, RandomShift, augmentations
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dexpression.calibration import calibration_error, fit_factors, fit_temperature, reliability
-from dexpression.loss import EmotionLoss
+from dexpression.network.loss import EmotionLoss
+from dexpression.training.calibration import calibration_error, fit_factors, fit_temperature, reliability
 
 
 def fitted(logits: Tensor, labels: Tensor, classes: int) -> Tensor:

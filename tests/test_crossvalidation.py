@@ -9,13 +9,13 @@ import pytest
 from conftest import write_class_folders
 from test_training import QUICK
 
-from dexpression import crossvalidation
 from dexpression.__main__ import main
-from dexpression.crossvalidation import _folds, crossvalidate
 from dexpression.errors import DataError
-from dexpression.exporting import evaluate_learner
-from dexpression.sources import read_faces
-from dexpression.training import Recipe
+from dexpression.training import crossvalidation
+from dexpression.training.crossvalidation import _folds, crossvalidate
+from dexpression.training.fitting import Recipe
+from dexpression.training.run import evaluate_learner
+from dexpression.training.sources import read_faces
 
 PERSON = re.compile(r"^\d{4}(\d)")  # the last digit of a drawn face's number
 

@@ -11,10 +11,10 @@ import torch
 from conftest import draw_face, write_class_folders
 from test_sources import write_votes
 
-from dexpression.data import face_dataloaders, fingerprint, has_votes, images_per_label, split_faces
 from dexpression.errors import DataError
 from dexpression.labels import FIVE, LABEL_SETS, SEVEN
-from dexpression.sources import read_faces
+from dexpression.training.data import face_dataloaders, fingerprint, has_votes, images_per_label, split_faces
+from dexpression.training.sources import read_faces
 
 
 def pixels(part) -> set[bytes]:

@@ -13,9 +13,9 @@ from fastai.learner import Learner
 from test_training import QUICK
 from torch import Tensor, nn
 
-from dexpression import distillation
-from dexpression.distillation import Teach, train_network, train_student
-from dexpression.training import Recipe, create_learner, fit, recipe_dataloaders
+from dexpression.training import distillation
+from dexpression.training.distillation import Teach, train_network, train_student
+from dexpression.training.fitting import Recipe, create_learner, fit, recipe_dataloaders
 
 TAUGHT = dataclasses.replace(QUICK, epochs=1, student_epochs=2, teachers=2)
 

@@ -8,10 +8,10 @@ from conftest import write_class_folders
 from test_sources import write_votes
 
 from dexpression.errors import DataError
-from dexpression.evaluation import evaluate, score
 from dexpression.labels import FIVE, SEVEN
 from dexpression.prediction import FaceClassifier, load_classifier
 from dexpression.reading import Prediction
+from dexpression.training.evaluation import evaluate, score
 
 
 def prediction(**probabilities: float) -> Prediction:

@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from dexpression.architecture import DeXpression
-from dexpression.figures import IMAGES, draw_accuracy, draw_confusion, draw_curves, draw_reliability
-from dexpression.manifest import Manifest, manifest_path
-from dexpression.network_figures import draw_feature_maps, draw_networks, layer_rows
+from dexpression.artifact.manifest import Manifest, manifest_path
+from dexpression.figures.model import IMAGES, draw_accuracy, draw_confusion, draw_curves, draw_reliability
+from dexpression.figures.network import draw_feature_maps, draw_networks, layer_rows
+from dexpression.network.architecture import DeXpression
 from dexpression.settings import Settings
 
 
@@ -22,7 +22,7 @@ def facts_of(name: str) -> str:
 
 def test_the_committed_picture_of_the_networks_was_drawn_from_todays_modules():
     networks = layer_rows(DeXpression.paper(), 224) + layer_rows(DeXpression.compact(heads=2), 48)
-    assert facts_of("networks.png") == repr(networks), "Draw it again: python -m dexpression.figures"
+    assert facts_of("networks.png") == repr(networks), "Draw it again: python -m dexpression.figures.model"
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_the_committed_picture_of_the_networks_was_drawn_from_todays_modules():
 )
 def test_the_committed_figures_are_those_of_the_shipped_model(name):
     digest = Manifest.read(manifest_path(Settings.model_path)).sha256
-    assert facts_of(name) == digest, "Draw it again: python -m dexpression.figures"
+    assert facts_of(name) == digest, "Draw it again: python -m dexpression.figures.model"
 
 
 def test_every_layer_of_the_paper_is_named_with_its_output():

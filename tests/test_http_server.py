@@ -15,9 +15,9 @@ from conftest import MULTIPART, multipart
 from running import ask, connect
 from test_web import FACE, StubPredictor
 
-from dexpression.http_server import HttpServer
 from dexpression.picture import Picture
 from dexpression.reading import Reading
+from dexpression.serving.http_server import HttpServer
 from dexpression.settings import Settings
 from dexpression.web import create_app
 from dexpression.web.service import Service

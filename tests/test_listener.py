@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from dexpression.listener import admit_no_more, bound_socket
+from dexpression.serving.listener import admit_no_more, bound_socket
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing keeps callers from connecting before the close")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from dexpression.loss import EmotionLoss
+from dexpression.network.loss import EmotionLoss
 
 LOGITS = torch.tensor([[2.0, 0.5, -1.0], [0.1, 0.2, 0.3]])
 LABELS = torch.tensor([0, 2])

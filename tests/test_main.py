@@ -15,7 +15,7 @@ from dexpression import Predictor
 from dexpression.__main__ import _recipe_options, main
 from dexpression.labels import FIVE, SEVEN
 from dexpression.settings import Settings
-from dexpression.training import Recipe
+from dexpression.training.fitting import Recipe
 from dexpression.web import create_app
 from dexpression.web.service import Service
 

@@ -7,7 +7,7 @@ import torch
 from fastai.optimizer import Adam
 from torch import Tensor, nn
 
-from dexpression.optimizer import ADAM_STEP, muon, orthogonalise
+from dexpression.training.optimizer import ADAM_STEP, muon, orthogonalise
 
 
 def one_step(weight: Tensor, gradient: Tensor, **hypers: float) -> Tensor:

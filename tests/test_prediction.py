@@ -11,7 +11,7 @@ from conftest import draw_face, encode
 from PIL import Image
 
 from dexpression import Predictor
-from dexpression.artifact import load_exported
+from dexpression.artifact.export import load_exported
 from dexpression.errors import UnreadableImage
 from dexpression.labels import SEVEN
 from dexpression.prediction import FaceClassifier

@@ -10,11 +10,11 @@ import pytest
 from conftest import draw_face
 from torch import nn
 
-from dexpression.artifact import load_exported
+from dexpression.artifact.export import load_exported
+from dexpression.artifact.quantisation import to_int8, to_onnx
 from dexpression.engine import Engine, onnx_engine
 from dexpression.labels import SEVEN
-from dexpression.learner import torch_engine
-from dexpression.quantisation import to_int8, to_onnx
+from dexpression.network.inference import torch_engine
 
 FACES = np.stack([np.asarray(draw_face(label, seed)) for label in SEVEN for seed in range(20)])[:, None]
 

@@ -20,10 +20,10 @@ from PIL import Image
 from running import Server
 
 from dexpression.__main__ import main
+from dexpression.artifact.golden import golden_faces
+from dexpression.artifact.manifest import Manifest, load_engine, manifest_path
 from dexpression.faces import FaceDetector
-from dexpression.golden import golden_faces
 from dexpression.labels import SEVEN
-from dexpression.manifest import Manifest, load_engine, manifest_path
 from dexpression.prediction import Predictor
 from dexpression.settings import Settings
 

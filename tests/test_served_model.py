@@ -11,11 +11,11 @@ from conftest import encode_turned
 from PIL import Image
 from running import ROOT
 
-from dexpression.artifact import load_exported
-from dexpression.evaluation import evaluate
+from dexpression.artifact.export import load_exported
 from dexpression.labels import SEVEN
 from dexpression.prediction import Predictor, load_classifier
 from dexpression.settings import Settings
+from dexpression.training.evaluation import evaluate
 from dexpression.web.answers import ModelAnswer
 
 FER2013 = ROOT.parent / "shared" / "data" / "fer2013.zip"

@@ -18,9 +18,9 @@ from conftest import draw_face, encode
 from PIL import Image
 from running import ask, connect, free_port, start, wait_until_ready
 
-from dexpression.http_server import HttpServer
 from dexpression.labels import FIVE, SEVEN
 from dexpression.prediction import Predictor
+from dexpression.serving.http_server import HttpServer
 from dexpression.settings import Settings
 from dexpression.web import create_app
 from dexpression.web.service import Service

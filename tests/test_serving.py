@@ -18,7 +18,7 @@ import pytest
 from conftest import MULTIPART, draw_face, encode, multipart
 from running import Server, ask, read_file, sha256
 
-from dexpression.serving import METRICS
+from dexpression.serving.supervisor import METRICS
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals between processes")
 

@@ -12,7 +12,7 @@ from conftest import draw_face, write_class_folders
 
 from dexpression.errors import DataError
 from dexpression.labels import SEVEN
-from dexpression.sources import VOTE_COLUMNS, add_votes, find_votes, move_to_label, read_faces
+from dexpression.training.sources import VOTE_COLUMNS, add_votes, find_votes, move_to_label, read_faces
 
 
 def counts(source: Path) -> Counter[tuple[str | None, str]]:

@@ -13,14 +13,14 @@ from conftest import draw_face, write_class_folders
 from fastai.callback.core import Callback
 from fastai.learner import Learner
 
-from dexpression import callbacks
 from dexpression.__main__ import main
-from dexpression.artifact import load_exported
+from dexpression.artifact.export import load_exported
 from dexpression.errors import RecipeError
-from dexpression.exporting import train
 from dexpression.labels import SEVEN
 from dexpression.prediction import Predictor
-from dexpression.training import Recipe, class_weights, create_learner, fit, recipe_dataloaders
+from dexpression.training import callbacks
+from dexpression.training.fitting import Recipe, class_weights, create_learner, fit, recipe_dataloaders
+from dexpression.training.run import train
 
 FILES = "dexpression.pkl", "dexpression.onnx"
 QUICK = Recipe(epochs=3, batch_size=16, ema_decay=0.5, precision="float32", student_epochs=0)

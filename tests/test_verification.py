@@ -12,14 +12,14 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from dexpression.artifact import export_learner, load_exported
+from dexpression.artifact.export import export_learner, load_exported
+from dexpression.artifact.golden import COUNT, golden_faces
+from dexpression.artifact.manifest import ENGINE_FILE
+from dexpression.artifact.verification import verify_export
 from dexpression.engine import onnx_engine
 from dexpression.errors import BrokenLearner, DigestMismatch
-from dexpression.golden import COUNT, golden_faces
-from dexpression.learner import torch_engine
-from dexpression.manifest import ENGINE_FILE
+from dexpression.network.inference import torch_engine
 from dexpression.settings import Settings
-from dexpression.verification import verify_export
 
 
 def export_again(model: Path, damage: float, engine: bytes | None = None) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from flask import Flask, request
 
-from dexpression.artifact import load_exported
+from dexpression.artifact.export import load_exported
 
 app = Flask(__name__)
 learner, _ = load_exported(Path(os.environ["PEER_LEARNER"]))

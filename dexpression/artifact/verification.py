@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from dexpression.artifact import lean_learner, load_exported
+from dexpression.artifact.export import lean_learner, load_exported
+from dexpression.artifact.golden import golden_faces
+from dexpression.artifact.manifest import ENGINE_FILE, Model, read_checked
+from dexpression.artifact.quantisation import to_onnx
 from dexpression.engine import onnx_engine
 from dexpression.errors import BrokenLearner, DigestMismatch
-from dexpression.golden import golden_faces
-from dexpression.learner import torch_engine
-from dexpression.manifest import ENGINE_FILE, Model, read_checked
-from dexpression.quantisation import to_onnx
+from dexpression.network.inference import torch_engine
 
 SAME = 1e-3  # of a probability: other machines and versions of torch add up in another order
 AGREED = 0.03  # of a probability, on average: int8 gave 0.01 to 0.02, the network of another stage of the same run 0.04

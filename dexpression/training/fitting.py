@@ -22,17 +22,24 @@ from fastcore.foundation import noop
 from torch import Tensor
 from torch.nn import functional
 
-from dexpression.architecture import DeXpression
-from dexpression.artifact import load_exported
-from dexpression.augmentation import augmentations
-from dexpression.calibration import fit_factors, fit_temperature
-from dexpression.callbacks import Bfloat16, Checkpoint, GrowFaces, SeedEpochs, WeightAverage, is_faster_in_bfloat16
-from dexpression.data import face_dataloaders, fingerprint, has_votes, images_per_label
+from dexpression.artifact.export import load_exported
+from dexpression.artifact.manifest import Manifest, manifest_path
 from dexpression.errors import RecipeError
 from dexpression.labels import LabelSet
-from dexpression.loss import EmotionLoss, label_logits
-from dexpression.manifest import Manifest, manifest_path
-from dexpression.optimizer import muon
+from dexpression.network.architecture import DeXpression
+from dexpression.network.loss import EmotionLoss, label_logits
+from dexpression.training.augmentation import augmentations
+from dexpression.training.calibration import fit_factors, fit_temperature
+from dexpression.training.callbacks import (
+    Bfloat16,
+    Checkpoint,
+    GrowFaces,
+    SeedEpochs,
+    WeightAverage,
+    is_faster_in_bfloat16,
+)
+from dexpression.training.data import face_dataloaders, fingerprint, has_votes, images_per_label
+from dexpression.training.optimizer import muon
 
 Network = Literal["compact", "paper"]
 Precision = Literal["auto", "bfloat16", "float32"]

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 from torch import Tensor, nn
 
-from dexpression.architecture import Convolution, DeXpression, FeatEx, ResidualFeatEx
+from dexpression.network.architecture import Convolution, DeXpression, FeatEx, ResidualFeatEx
 
 COLOURS = {"convolution": "#cfe3f5", "pooling": "#f6dfc4", "other": "#e4e4e4", "classifier": "#d5ecd0"}
 

@@ -15,9 +15,9 @@ import torch
 from fastai.learner import Learner
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from dexpression.architecture import ResidualFeatEx
 from dexpression.engine import PIXELS, PROBABILITIES
-from dexpression.learner import FaceReader
+from dexpression.network.architecture import ResidualFeatEx
+from dexpression.network.inference import FaceReader
 
 CALIBRATION_BATCH = 64
 

@@ -12,13 +12,13 @@ from statistics import mean, pstdev
 from fastai.torch_core import set_seed
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from dexpression.data import distinct_faces, read_labelled, split_dataloaders
-from dexpression.distillation import train_network
 from dexpression.errors import DataError
-from dexpression.evaluation import Evaluation
-from dexpression.exporting import evaluate_learner
-from dexpression.sources import Face
-from dexpression.training import Recipe, dataloader_options
+from dexpression.training.data import distinct_faces, read_labelled, split_dataloaders
+from dexpression.training.distillation import train_network
+from dexpression.training.evaluation import Evaluation
+from dexpression.training.fitting import Recipe, dataloader_options
+from dexpression.training.run import evaluate_learner
+from dexpression.training.sources import Face
 
 logger = logging.getLogger(__name__)
 

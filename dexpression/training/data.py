@@ -34,7 +34,7 @@ from sklearn.model_selection import train_test_split
 from dexpression.errors import DataError
 from dexpression.labels import LABEL_SETS, LabelSet, find_label
 from dexpression.picture import frame_face, read_picture
-from dexpression.sources import Face, FaceSet, Split, add_votes, find_votes, read_faces
+from dexpression.training.sources import Face, FaceSet, Split, add_votes, find_votes, read_faces
 
 MEAN, STD = 0.5, 0.25  # of pixels in 0..1; FER2013's own are 0.507 and 0.255
 

@@ -1,6 +1,6 @@
 """The figures that the README and the card show, drawn from the shipped model and its manifest.
 
-`python -m dexpression.figures` draws them into imgs/.
+`python -m dexpression.figures.model` draws them into imgs/.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from dexpression.architecture import DeXpression
-from dexpression.artifact import load_exported
-from dexpression.network_figures import draw_feature_maps, draw_networks, layer_rows
+from dexpression.artifact.export import load_exported
+from dexpression.figures.network import draw_feature_maps, draw_networks, layer_rows
+from dexpression.network.architecture import DeXpression
 from dexpression.settings import Settings
 
 # One network each on FER2013's PrivateTest: name, weights, per cent.
@@ -29,7 +29,7 @@ OTHERS = [
     ("best published of 3 M", 3.1e6, 71.5),
     ("best published", 11e6, 73.7),
 ]
-IMAGES = Path(__file__).parent.parent / "imgs"
+IMAGES = Path(__file__).parents[2] / "imgs"
 
 
 def draw_confusion(result: dict[str, Any]) -> Figure:

@@ -11,12 +11,12 @@ from typing import Any, Literal
 import numpy as np
 from sklearn.metrics import confusion_matrix
 
-from dexpression.calibration import Bin, calibration_error, reliability
 from dexpression.errors import DataError
 from dexpression.labels import LABEL_SETS, LabelSet
 from dexpression.prediction import FaceClassifier
 from dexpression.reading import Prediction
-from dexpression.sources import VOTE_FILES, Face, FaceSet, Split, add_votes, find_votes, read_faces
+from dexpression.training.calibration import Bin, calibration_error, reliability
+from dexpression.training.sources import VOTE_FILES, Face, FaceSet, Split, add_votes, find_votes, read_faces
 
 logger = logging.getLogger(__name__)
 

@@ -29,9 +29,9 @@ CALLED = {
 
 # May be made, by `__new__` without arguments of note, and be given state.
 MADE = {
-    "dexpression.architecture": {"Convolution", "DeXpression", "FeatEx", "ResidualFeatEx"},
-    "dexpression.data": {"ReadFace", "_AnyLabel"},
-    "dexpression.loss": {"EmotionLoss"},
+    "dexpression.network.architecture": {"Convolution", "DeXpression", "FeatEx", "ResidualFeatEx"},
+    "dexpression.training.data": {"ReadFace", "_AnyLabel"},
+    "dexpression.network.loss": {"EmotionLoss"},
     "fastai.callback.core": {"TrainEvalCallback"},
     "fastai.data.core": {"DataLoaders", "Datasets", "TfmdDL", "TfmdLists"},
     "fastai.data.load": {"_FakeLoader"},

@@ -8,17 +8,17 @@ from pathlib import Path
 
 from fastai.learner import Learner
 
-from dexpression.architecture import count_multiply_adds
-from dexpression.artifact import export_learner, lean_learner
-from dexpression.data import has_votes, images_per_label, stack_pixels
-from dexpression.distillation import train_network
+from dexpression.artifact.export import export_learner, lean_learner
+from dexpression.artifact.manifest import Manifest
+from dexpression.artifact.quantisation import to_int8, to_onnx
 from dexpression.engine import Engine, onnx_engine
-from dexpression.evaluation import Evaluation, predict_faces, score
 from dexpression.labels import LABEL_SETS
-from dexpression.manifest import Manifest
+from dexpression.network.architecture import count_multiply_adds
 from dexpression.prediction import FaceClassifier, name_probabilities
-from dexpression.quantisation import to_int8, to_onnx
-from dexpression.training import Recipe, recipe_dataloaders
+from dexpression.training.data import has_votes, images_per_label, stack_pixels
+from dexpression.training.distillation import train_network
+from dexpression.training.evaluation import Evaluation, predict_faces, score
+from dexpression.training.fitting import Recipe, recipe_dataloaders
 
 CALIBRATION_FACES = 2_048
 

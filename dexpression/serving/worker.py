@@ -14,11 +14,11 @@ from multiprocessing.connection import Connection
 
 from prometheus_client import Gauge
 
+from dexpression.artifact.manifest import Model
 from dexpression.faces import FaceDetector
-from dexpression.http_server import HttpServer
 from dexpression.logs import start_logging
-from dexpression.manifest import Model
 from dexpression.prediction import Predictor
+from dexpression.serving.http_server import HttpServer
 from dexpression.settings import Settings
 from dexpression.web import create_app
 from dexpression.web.metrics import MODEL

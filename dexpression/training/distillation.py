@@ -13,7 +13,7 @@ from fastai.data.core import DataLoaders
 from fastai.learner import Learner
 from torch import Tensor, nn
 
-from dexpression.training import Recipe, create_learner, fit, run_cycle, run_folder
+from dexpression.training.fitting import Recipe, create_learner, fit, run_cycle, run_folder
 
 logger = logging.getLogger(__name__)
 

@@ -23,8 +23,9 @@ from fastai.data.core import DataLoaders
 from fastai.learner import CastToTensor, Learner
 from fastcore.foundation import noop
 
-from dexpression.architecture import DeXpression
-from dexpression.data import MEAN, STD, inference_dataloaders
+from dexpression.artifact.golden import golden_faces
+from dexpression.artifact.manifest import ENGINE_FILE, LEARNER_FILE, Manifest, manifest_path, read_checked
+from dexpression.artifact.unpickling import unpickle_learner
 from dexpression.errors import (
     BrokenLearner,
     BrokenManifest,
@@ -32,11 +33,10 @@ from dexpression.errors import (
     IncompatibleVersion,
     UnwritableArtifact,
 )
-from dexpression.golden import golden_faces
-from dexpression.learner import torch_engine
-from dexpression.loss import EmotionLoss
-from dexpression.manifest import ENGINE_FILE, LEARNER_FILE, Manifest, manifest_path, read_checked
-from dexpression.unpickling import unpickle_learner
+from dexpression.network.architecture import DeXpression
+from dexpression.network.inference import torch_engine
+from dexpression.network.loss import EmotionLoss
+from dexpression.training.data import MEAN, STD, inference_dataloaders
 
 
 def lean_learner(learner: Learner, image_size: int) -> Learner:

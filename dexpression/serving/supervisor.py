@@ -23,10 +23,10 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
+from dexpression.artifact.manifest import ENGINE_FILE, Model, manifest_path
 from dexpression.errors import DeXpressionError, SettingError
-from dexpression.listener import admit_no_more, bound_socket
-from dexpression.manifest import ENGINE_FILE, Model, manifest_path
-from dexpression.processes import answer, check
+from dexpression.serving.listener import admit_no_more, bound_socket
+from dexpression.serving.processes import answer, check
 from dexpression.settings import Settings
 
 PROCESSES = multiprocessing.get_context("spawn")  # the same on every system; a fork would copy locks that are held

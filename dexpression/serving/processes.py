@@ -10,7 +10,7 @@ from collections.abc import MutableSequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from dexpression.manifest import Model
+from dexpression.artifact.manifest import Model
 from dexpression.settings import Settings
 
 
@@ -20,7 +20,7 @@ def check(learner_path: Path, nice: int) -> Model:
     if nice and hasattr(os, "nice"):
         os.nice(nice)
     warnings.simplefilter("ignore")  # of what fastai imports
-    from dexpression.verification import verify_export
+    from dexpression.artifact.verification import verify_export
 
     return verify_export(learner_path)
 
@@ -28,8 +28,8 @@ def check(learner_path: Path, nice: int) -> Model:
 def answer(
     listener: socket.socket, orders: Connection, settings: Settings, loads: MutableSequence[int], number: int
 ) -> None:
-    """See `dexpression.worker.work`."""
+    """See `dexpression.serving.worker.work`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    from dexpression.worker import work
+    from dexpression.serving.worker import work
 
     work(listener, orders, settings, loads, number)

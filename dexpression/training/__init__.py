@@ -1,0 +1,1 @@
+"""From labelled faces to an export: data, recipe, training runs and evaluation."""
