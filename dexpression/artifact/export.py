@@ -1,4 +1,4 @@
-"""What lies in model/: the exported learner and its manifest; how they are written, and how they are loaded safely."""
+"""Write an export into a folder, and load the learner of an export safely."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import os
 import pickle
 import platform
 import tempfile
@@ -15,16 +16,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
-
-import torch
-from fastai.callback.core import TrainEvalCallback
-from fastai.data.core import DataLoaders
-from fastai.learner import CastToTensor, Learner
-from fastcore.foundation import noop
+from typing import TYPE_CHECKING, Any
 
 from dexpression.artifact.golden import golden_faces
-from dexpression.artifact.manifest import ENGINE_FILE, LEARNER_FILE, Manifest, manifest_path, read_checked
+from dexpression.artifact.manifest import STEM, Manifest, export_paths, read_checked
 from dexpression.artifact.unpickling import unpickle_learner
 from dexpression.errors import (
     BrokenLearner,
@@ -33,92 +28,105 @@ from dexpression.errors import (
     IncompatibleVersion,
     UnwritableArtifact,
 )
-from dexpression.network.architecture import DeXpression
-from dexpression.network.inference import torch_engine
-from dexpression.network.loss import EmotionLoss
-from dexpression.training.data import MEAN, STD, inference_dataloaders
+
+if TYPE_CHECKING:
+    from fastai.learner import Learner
 
 
-def lean_learner(learner: Learner, image_size: int) -> Learner:
-    """The weights and the road from a picture to a label alone, on the CPU: no image, path or training state."""
-    network = copy.deepcopy(learner.model).cpu().to(memory_format=torch.contiguous_format).eval()
+def strip_for_inference(learner: Learner, image_size: int) -> Learner:
+    """Copy a learner to the CPU with its weights and transforms alone: no image, path, optimizer or training state."""
+    import torch
+    from fastai.callback.core import TrainEvalCallback
+    from fastai.learner import CastToTensor, Learner
+    from fastcore.foundation import noop
+
+    from dexpression.network.loss import EmotionLoss
+    from dexpression.network.transforms import inference_dataloaders
+
     loss = learner.loss_func
-    answer = EmotionLoss(blend=loss.blend, temperature=loss.temperature, factors=loss.factors)
-    lean = Learner(
+    stripped = Learner(
         inference_dataloaders(list(learner.dls.vocab), image_size),
-        network,
-        loss_func=answer.cpu(),
+        copy.deepcopy(learner.model).cpu().to(memory_format=torch.contiguous_format).eval(),
+        loss_func=EmotionLoss(blend=loss.blend, temperature=loss.temperature, class_factors=loss.class_factors).cpu(),
         cbs=[TrainEvalCallback(), CastToTensor()],
         default_cbs=False,
     )
-    lean.logger = noop
-    # A pickled Path loads on the operating system alone that wrote it.
-    lean.path = lean.model_dir = lean.dls.path = "."
-    return lean
+    stripped.logger = noop
+    # A pickled Path loads only on the operating system that wrote it.
+    stripped.path = stripped.model_dir = stripped.dls.path = "."
+    return stripped
 
 
 def export_learner(
-    learner: Learner, directory: Path, image_size: int, facts: Mapping[str, Any], engine: bytes | None = None
+    learner: Learner, directory: Path, image_size: int, facts: Mapping[str, Any], onnx_model: bytes | None = None
 ) -> Manifest:
-    """Write the lean learner, its ONNX form if there is one, and their manifest into `directory`.
+    """Write the stripped learner, its ONNX model if there is one, and their manifest into `directory`.
 
-    `facts` are the manifest's fields that describe the training. Raises UnwritableArtifact; where there is no room,
-    what lay there before is still there.
+    `facts` are the manifest's fields that describe the training. Raises UnwritableArtifact; the files of an earlier
+    export are then still complete.
     """
-    labels = list(learner.dls.vocab)
-    lean = lean_learner(learner, image_size)
-    content = _pickled(lean)
+    from dexpression.network.inference import torch_backend
+    from dexpression.network.transforms import MEAN, STD
+
+    paths = export_paths(STEM)
+    stripped = strip_for_inference(learner, image_size)
+    content = _pickle_learner(stripped)
     manifest = Manifest(
-        labels=labels,
+        labels=list(learner.dls.vocab),
         image_size=image_size,
         sha256=hashlib.sha256(content).hexdigest(),
         normalisation={"mean": MEAN, "std": STD},
         versions=_versions(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        engine={"file": ENGINE_FILE, "sha256": hashlib.sha256(engine).hexdigest()} if engine else {},
-        golden=torch_engine(lean)(golden_faces(image_size)).tolist(),
+        engine={"file": paths.onnx.name, "sha256": hashlib.sha256(onnx_model).hexdigest()} if onnx_model else {},
+        golden=torch_backend(stripped)(golden_faces(image_size)).tolist(),
         **facts,
     )
-    told = json.dumps(dataclasses.asdict(manifest), indent=2) + "\n"
+    text = json.dumps(dataclasses.asdict(manifest), indent=2) + "\n"
     _write_all(
-        directory, {LEARNER_FILE: content, ENGINE_FILE: engine, manifest_path(Path(LEARNER_FILE)).name: told.encode()}
+        directory, {paths.learner.name: content, paths.onnx.name: onnx_model, paths.manifest.name: text.encode()}
     )
     return manifest
 
 
-def load_exported(learner_path: Path) -> tuple[Learner, Manifest]:
-    """The learner, on the CPU, after its digest, its fastai and every class that it names were checked.
+def load_exported(model: str | os.PathLike[str]) -> tuple[Learner, Manifest]:
+    """Load the learner of an export, given by its folder or by one of its files, on the CPU.
 
-    Raises MissingArtifact, BrokenManifest, DigestMismatch, IncompatibleVersion, ForeignClass or BrokenLearner.
+    Before any of its pickle runs, its digest, its fastai version and every class that it names are checked. Raises
+    MissingArtifact, BrokenManifest, DigestMismatch, IncompatibleVersion, ForeignClass or BrokenLearner.
     """
-    manifest = Manifest.read(manifest_path(learner_path))
-    content = read_checked(learner_path, manifest.sha256)
+    paths = export_paths(model)
+    manifest = Manifest.read(paths.manifest)
+    content = read_checked(paths.learner, manifest.sha256)
     _check_fastai(manifest)
-    learner = _unpickled(content, learner_path.name, manifest)
+    learner = _unpickle(content, paths.learner.name, manifest)
     made_for = list(learner.dls.vocab), learner.dls.valid_ds.tls[0].tfms.read_face.size
     if made_for != (manifest.labels, manifest.image_size):
-        raise BrokenManifest(f"{learner_path.name} has other labels or another size than its manifest. Export again.")
+        raise BrokenManifest(f"{paths.learner.name} has other labels or another size than its manifest. Export again.")
     return learner, manifest
 
 
-def _unpickled(content: bytes, name: str, manifest: Manifest) -> Learner:
+def _unpickle(content: bytes, name: str, manifest: Manifest) -> Learner:
     try:
         learner = unpickle_learner(content)
     except ForeignClass as error:
         raise ForeignClass(f"{error} Nothing of {name} was run. Load only what this project exported.") from None
-    except Exception as error:  # whatever a damaged archive, or one of other versions, makes torch raise
-        theirs, ours = _spell(manifest.versions), _spell(_versions())
-        differ = f"It is of {theirs}; this is {ours}: install those, or export"
-        way_out = "It is damaged: export" if theirs == ours else differ
-        raise BrokenLearner(
-            f"{name} cannot be loaded ({type(error).__name__}). {way_out} the learner again."
-        ) from error
+    except Exception as error:  # torch raises nearly anything on an archive that is damaged or of another version
+        theirs, ours = _format_versions(manifest.versions), _format_versions(_versions())
+        differ = f"It was exported with {theirs}; this is {ours}: install those, or export"
+        remedy = "It is damaged: export" if theirs == ours else differ
+        raise BrokenLearner(f"{name} cannot be loaded ({type(error).__name__}). {remedy} the learner again.") from error
     if not _is_ours(learner):
         raise BrokenLearner(f"{name} holds no learner of a DeXpression network. Export the learner again.")
     return learner
 
 
 def _is_ours(learner: Any) -> bool:
+    from fastai.data.core import DataLoaders
+    from fastai.learner import Learner
+
+    from dexpression.network.architecture import DeXpression
+
     parts = vars(learner) if type(learner) is Learner else {}
     return type(parts.get("model")) is DeXpression and type(parts.get("dls")) is DataLoaders
 
@@ -132,18 +140,20 @@ def _check_fastai(manifest: Manifest) -> None:
         )
 
 
-def _pickled(learner: Learner) -> bytes:
+def _pickle_learner(learner: Learner) -> bytes:
+    import torch
+
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # fastai does the same: torch warns of classes whose source it cannot find
+        warnings.simplefilter("ignore")  # as fastai does: torch warns about classes whose source it cannot find
         torch.save(learner, buffer, pickle_module=pickle, pickle_protocol=4)
     return buffer.getvalue()
 
 
 def _write_all(directory: Path, files: Mapping[str, bytes | None]) -> None:
-    """Every one in full before any takes its place: no room leaves the old ones, a reader sees no half of one.
+    """Write each file completely before any replaces an old one; a name with None is removed.
 
-    What is None is removed.
+    A full disk leaves the old files, and a reader never sees half of a file.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -166,5 +176,5 @@ def _versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: version(name) for name in ("torch", "fastai")}
 
 
-def _spell(versions: Mapping[str, str]) -> str:
+def _format_versions(versions: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {number}" for name, number in versions.items())

@@ -1,4 +1,4 @@
-"""Pictures that every machine draws alike: what an export answers to them is written down, and asked for again."""
+"""Golden inputs: pictures that every machine draws alike. An export records the learner's answers to them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ COUNT = 16
 
 
 def golden_faces(size: int) -> np.ndarray:
-    """(16, 1, size, size) in 0..255: sums of three waves, as smooth as faces are, each picture of other waves."""
+    """Draw (16, 1, size, size) pixels in 0..255: sums of three waves, as smooth as faces, different in each picture."""
     row, column = np.mgrid[:size, :size] / size
     number = np.arange(COUNT)[:, None, None]
     waves = [

@@ -1,46 +1,63 @@
-"""The facts about an exported learner, as they stand in its JSON file; and the files that they vouch for. No torch."""
+"""The manifest of an export: its facts, and the files whose digests it records. Imports no torch."""
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dexpression.errors import BrokenManifest, DigestMismatch, MissingArtifact
 
-LEARNER_FILE, ENGINE_FILE = "dexpression.pkl", "dexpression.onnx"
+STEM = "dexpression"
+LEARNER_SUFFIX, ONNX_SUFFIX, MANIFEST_SUFFIX = ".pkl", ".onnx", ".json"
+
+
+class ExportPaths(NamedTuple):
+    """The three files of one export. They lie in one folder and differ by suffix alone."""
+
+    learner: Path
+    onnx: Path
+    manifest: Path
+
+
+def export_paths(model: str | os.PathLike[str]) -> ExportPaths:
+    """Find the files of an export from its folder, or from any one of the files; nothing has to exist."""
+    path = Path(model)
+    names_a_file = path.suffix in (LEARNER_SUFFIX, ONNX_SUFFIX, MANIFEST_SUFFIX) and not path.is_dir()
+    stem = path if names_a_file else path / STEM
+    return ExportPaths(*(stem.with_suffix(suffix) for suffix in (LEARNER_SUFFIX, ONNX_SUFFIX, MANIFEST_SUFFIX)))
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """Of one export."""
+    """The facts about one export, as its JSON file holds them."""
 
     labels: list[str]
     image_size: int  # pixels a side
-    sha256: str
-    normalisation: dict[str, float]  # of pixels in 0..1
+    sha256: str  # of the learner's file
+    normalisation: dict[str, float]  # mean and std of pixels in 0..1
     versions: dict[str, str]
     created: str  # ISO 8601, UTC
     network: dict[str, Any] = field(default_factory=dict)
     recipe: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     calibration: dict[str, Any] = field(default_factory=dict)
-    engine: dict[str, Any] = field(default_factory=dict)  # the ONNX form of the same learner
+    engine: dict[str, Any] = field(default_factory=dict)  # name and digest of the ONNX model; empty if there is none
     history: dict[str, Any] = field(default_factory=dict)  # losses and accuracy by epoch
     results: dict[str, Any] = field(default_factory=dict)
-    golden: list[list[float]] = field(default_factory=list)  # what it answers to `golden_faces`
+    golden: list[list[float]] = field(default_factory=list)  # the learner's probabilities for `golden_faces`
 
     @classmethod
     def read(cls, path: Path) -> Manifest:
-        """Raises MissingArtifact or BrokenManifest."""
+        """Read and check the JSON file; raises MissingArtifact or BrokenManifest."""
         try:
             facts = json.loads(_read(path))
             manifest = cls(**facts)
         except (ValueError, TypeError) as error:
-            raise BrokenManifest(f"{path.name} is no manifest of ours ({error}). Export the learner again.") from error
+            raise BrokenManifest(f"{path.name} is not a valid manifest ({error}). Export the learner again.") from error
         manifest._check(path)
         return manifest
 
@@ -57,9 +74,9 @@ class Manifest:
         if not fits:
             raise BrokenManifest(f"{path.name} lacks its labels, size, digest, versions or results. Export again.")
 
-    def card(self) -> dict[str, Any]:
-        """The facts that a caller is told: what answers, of what it was made, how well it does."""
-        told = ("labels", "created", "versions", "network", "data", "calibration")
+    def public_facts(self) -> dict[str, Any]:
+        """The facts that a caller may see: digest, labels, input, data and scores of the model."""
+        public = ("labels", "created", "versions", "network", "data", "calibration")
         scores = ("n", "accuracy", "balanced_accuracy", "ece", "recall")
         split = self.results.get("split", "unknown")
         return {
@@ -71,32 +88,37 @@ class Manifest:
                 for name, result in self.results.items()
                 if isinstance(result, dict)
             },
-        } | {name: getattr(self, name) for name in told}
+        } | {name: getattr(self, name) for name in public}
 
 
-Model = tuple[bytes, Manifest]  # an ONNX form that was checked, and the facts about the learner that it is of
+class OnnxModel(NamedTuple):
+    """An ONNX model whose digest was checked, and the manifest of its export."""
+
+    content: bytes
+    manifest: Manifest
 
 
-def manifest_path(learner_path: Path) -> Path:
-    """dexpression.pkl -> dexpression.json beside it."""
-    return learner_path.with_suffix(".json")
+def load_onnx_model(model: str | os.PathLike[str]) -> OnnxModel:
+    """Read the ONNX model of an export, given by its folder or by one of its files.
 
-
-def load_engine(path: Path) -> Model:
-    """The ONNX form of a learner, its digest checked, and the manifest as of this file.
-
-    Raises MissingArtifact or DigestMismatch.
+    Raises MissingArtifact, BrokenManifest or DigestMismatch.
     """
-    manifest = Manifest.read(manifest_path(path))
-    sha256 = manifest.engine.get("sha256", "")
-    return read_checked(path, sha256), dataclasses.replace(manifest, sha256=sha256)
+    paths = export_paths(model)
+    manifest = Manifest.read(paths.manifest)
+    if not manifest.engine:
+        raise MissingArtifact(
+            f"The export in {paths.onnx.parent} has no ONNX model. Train and export again, "
+            f"or name the learner: {paths.learner}"
+        )
+    return OnnxModel(read_checked(paths.onnx, manifest.engine.get("sha256", "")), manifest)
 
 
 def read_checked(path: Path, sha256: str) -> bytes:
+    """Read a file of an export whose SHA-256 has to be `sha256`; raises MissingArtifact or DigestMismatch."""
     content = _read(path)
     if hashlib.sha256(content).hexdigest() != sha256:
         raise DigestMismatch(
-            f"{path.name} is not the file that {manifest_path(path).name} describes (SHA-256 differs). "
+            f"{path.name} is not the file that {path.with_suffix(MANIFEST_SUFFIX).name} describes (SHA-256 differs). "
             "Copy all files again from one export."
         )
     return content

@@ -14,8 +14,6 @@ import zipfile
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
-import torch
-
 from dexpression.errors import BrokenLearner, ForeignClass
 
 # May be called, with any arguments: each only makes the value that it is named for.
@@ -30,7 +28,7 @@ CALLED = {
 # May be made, by `__new__` without arguments of note, and be given state.
 MADE = {
     "dexpression.network.architecture": {"Convolution", "DeXpression", "FeatEx", "ResidualFeatEx"},
-    "dexpression.training.data": {"ReadFace", "_AnyLabel"},
+    "dexpression.network.transforms": {"PlaceholderLabel", "ReadFace"},
     "dexpression.network.loss": {"EmotionLoss"},
     "fastai.callback.core": {"TrainEvalCallback"},
     "fastai.data.core": {"DataLoaders", "Datasets", "TfmdDL", "TfmdLists"},
@@ -70,6 +68,8 @@ def unpickle_learner(content: bytes) -> Any:
             raise BrokenLearner("It unpacks to more than it is.")
         if any(name.endswith("constants.pkl") for name in archive.namelist()):  # torch would run it as TorchScript
             raise ForeignClass("The exported file holds a TorchScript program.")
+    import torch
+
     return torch.load(io.BytesIO(content), map_location="cpu", pickle_module=_checked_pickle, weights_only=False)
 
 

@@ -1,44 +1,50 @@
-"""Is what lies in model/ fit to answer? The learner is loaded, and its ONNX form held against it, in this process.
+"""Check that an export can be served: load its learner, and compare the ONNX model's answers with the learner's.
 
-The server does this in a process of its own that ends afterwards: what answers needs the ONNX form alone, no torch.
+The server runs this in a separate process that then exits, because a worker needs the ONNX model alone, not torch.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 
 import numpy as np
 
-from dexpression.artifact.export import lean_learner, load_exported
+from dexpression.artifact.export import load_exported
 from dexpression.artifact.golden import golden_faces
-from dexpression.artifact.manifest import ENGINE_FILE, Model, read_checked
+from dexpression.artifact.manifest import OnnxModel, export_paths, read_checked
 from dexpression.artifact.quantisation import to_onnx
-from dexpression.engine import onnx_engine
+from dexpression.engine import onnx_backend
 from dexpression.errors import BrokenLearner, DigestMismatch
-from dexpression.network.inference import torch_engine
 
-SAME = 1e-3  # of a probability: other machines and versions of torch add up in another order
-AGREED = 0.03  # of a probability, on average: int8 gave 0.01 to 0.02, the network of another stage of the same run 0.04
+# Largest allowed differences of a probability. Other machines and versions of torch add numbers in another order.
+GOLDEN_TOLERANCE = 1e-3
+# On average over the golden faces: int8 differed by 0.01 to 0.02, the network of another epoch of one run by 0.04.
+ONNX_TOLERANCE = 0.03
 
 
-def verify_export(learner_path: Path) -> Model:
-    """The ONNX form of an exported learner, once it was seen to answer as the learner does, and the learner's manifest.
+def verify_export(model: str | os.PathLike[str]) -> OnnxModel:
+    """Return the ONNX model of an export after it was seen to answer as the learner does.
 
-    For an export without one it is made, in float32. Raises what `load_exported` does, and BrokenLearner or
-    DigestMismatch where answers differ.
+    The learner has to give the golden answers of the manifest. For an export without an ONNX model, one is made in
+    float32. Raises what `load_exported` does, and BrokenLearner or DigestMismatch where answers differ.
     """
-    learner, manifest = load_exported(learner_path)
+    from dexpression.network.inference import torch_backend
+
+    paths = export_paths(model)
+    learner, manifest = load_exported(model)
     faces = golden_faces(manifest.image_size)
-    answers = torch_engine(learner)(faces)
+    answers = torch_backend(learner)(faces)
     if not np.isfinite(answers).all():
-        raise BrokenLearner(f"{learner_path.name} answers with what is no number. Train and export it again.")
-    if manifest.golden and not np.allclose(answers, manifest.golden, atol=SAME):
-        raise BrokenLearner(f"{learner_path.name} no longer answers as when it was exported. Export it again.")
+        raise BrokenLearner(f"{paths.learner.name} gives probabilities that are not numbers. Train and export again.")
+    if manifest.golden and not np.allclose(answers, manifest.golden, atol=GOLDEN_TOLERANCE):
+        raise BrokenLearner(f"{paths.learner.name} no longer answers as when it was exported. Export it again.")
     if manifest.engine:
-        content = read_checked(learner_path.with_name(ENGINE_FILE), manifest.engine.get("sha256", ""))
+        content = read_checked(paths.onnx, manifest.engine.get("sha256", ""))
     else:
-        content = to_onnx(lean_learner(learner, manifest.image_size), manifest.image_size).SerializeToString()
-    difference = np.abs(onnx_engine(content, threads=1)(faces) - answers).mean()
-    if not difference <= AGREED:
-        raise DigestMismatch(f"{ENGINE_FILE} does not answer as {learner_path.name} does. Export the learner again.")
-    return content, manifest
+        content = to_onnx(learner, manifest.image_size).SerializeToString()
+    difference = np.abs(onnx_backend(content, threads=1)(faces) - answers).mean()
+    if not difference <= ONNX_TOLERANCE:
+        raise DigestMismatch(
+            f"{paths.onnx.name} does not answer as {paths.learner.name} does. Export the learner again."
+        )
+    return OnnxModel(content, manifest)

@@ -1,20 +1,20 @@
-"""An exported learner's own network as an engine, and as the module that its ONNX form is made of."""
+"""A learner's network for inference: the module that its ONNX model is made from, and a backend that runs it."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from fastai.learner import Learner
 from torch import Tensor, nn
 
-from dexpression.engine import Engine
 
-
-class FaceReader(nn.Module):
+class InferenceModule(nn.Module):
     """Normalisation, network and activation of a learner in one: pixels (N, 1, H, W) -> probabilities (N, labels).
 
-    A fastai Learner keeps the batch it works on in itself and so serves one caller at a time; the network, in
-    evaluation mode and without gradients, keeps nothing.
+    A fastai Learner stores its current batch in itself, so it can serve only one caller at a time. The network, in
+    evaluation mode and without gradients, stores nothing.
     """
 
     def __init__(self, learner: Learner) -> None:
@@ -29,13 +29,13 @@ class FaceReader(nn.Module):
         return probabilities
 
 
-def torch_engine(learner: Learner) -> Engine:
-    """The learner's network in PyTorch, on the CPU."""
-    reader = FaceReader(learner)
+def torch_backend(learner: Learner) -> Callable[[np.ndarray], np.ndarray]:
+    """The learner's network in PyTorch, on the CPU, as a `dexpression.engine.Backend`."""
+    module = InferenceModule(learner)
 
     def read(pixels: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            probabilities: np.ndarray = reader(torch.from_numpy(pixels)).numpy()
+            probabilities: np.ndarray = module(torch.from_numpy(pixels)).numpy()
         return probabilities
 
     return read

@@ -1,8 +1,6 @@
-"""What training minimises, and how its logits are read."""
+"""The loss that training minimises, and how logits become probabilities."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,54 +8,52 @@ from torch.nn import functional
 
 
 def label_logits(logits: Tensor) -> Tensor:
-    """(N, C) of the head that learns labels, of (N, C) or (N, 2, C)."""
+    """Select (N, C), the logits of the head that learns labels, from (N, C) or (N, 2, C)."""
     return logits if logits.dim() == 2 else logits[:, 0]
 
 
 class EmotionLoss(nn.Module):
-    """Smoothed cross-entropy on the label and, from a network's second head, cross-entropy on the share of votes.
+    """Smoothed cross-entropy on the label plus, for a network with a second head, cross-entropy on votes.
 
-    Logits (N, C) of one head or (N, 2, C) of two, labels (N,) and, where there are votes, shares (N, C) that sum to 1,
-    or to 0 where nobody voted. `class_weights` (C,) scale what a label, or a vote for it, costs, and `votes` what the
-    second head's part does. The answer is a mean of both heads' probabilities, the second one's share in it `blend`,
-    0..1, after their logits were divided by `temperature`; at last each label's is multiplied by its own of
-    `factors` (C,), and all are made to sum to 1 again.
+    Training: logits are (N, C), or (N, 2, C) with a second head; labels are (N,); a vote distribution (soft labels) is
+    (N, C), where each row sums to 1, or to 0 if nobody voted. `class_weights` (C,) scale the cost of a label or of a
+    vote for it. `vote_weight` scales the second head's part.
+
+    Inference: logits are divided by `temperature`. The probabilities of both heads are averaged, the second with the
+    share `blend`, 0..1. Each label's probability is then multiplied by its entry of `class_factors` (C,), a post-hoc
+    prior correction, and all are scaled to sum to 1.
     """
 
     class_weights: Tensor | None
-    factors: Tensor | None
+    class_factors: Tensor | None
 
     def __init__(
         self,
         label_smoothing: float = 0.0,
-        votes: float = 1.0,
+        vote_weight: float = 1.0,
         blend: float = 0.0,
         temperature: float = 1.0,
         reduction: str = "mean",
         class_weights: Tensor | None = None,
-        factors: Tensor | None = None,
+        class_factors: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.register_buffer("class_weights", class_weights)
-        self.register_buffer("factors", factors)
+        self.register_buffer("class_factors", class_factors)
         self.label_smoothing = label_smoothing
-        self.votes = votes
+        self.vote_weight = vote_weight
         self.blend = blend
         self.temperature = temperature
         self.reduction = reduction  # fastai sets it to "none" to find the worst mistakes
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)  # type: ignore[no-untyped-call]
-        self._buffers.setdefault("factors", None)  # learners exported before there were any
-
-    def forward(self, logits: Tensor, labels: Tensor, shares: Tensor | None = None) -> Tensor:
+    def forward(self, logits: Tensor, labels: Tensor, vote_distribution: Tensor | None = None) -> Tensor:
         loss = self._cross_entropy(label_logits(logits), labels, self.label_smoothing)
-        if logits.dim() == 3 and shares is not None:
-            loss = loss + self.votes * self._cross_entropy(logits[:, 1], shares.to(logits))
+        if logits.dim() == 3 and vote_distribution is not None:
+            loss = loss + self.vote_weight * self._cross_entropy(logits[:, 1], vote_distribution.to(logits))
         return loss
 
     def _cross_entropy(self, logits: Tensor, target: Tensor, label_smoothing: float = 0.0) -> Tensor:
-        if target.dim() == 1:  # torch divides the mean over labels, but not over shares, by the sum of the weights
+        if target.dim() == 1:  # torch divides by the sum of the weights for indices, but not for distributions
             target = functional.one_hot(target, logits.shape[1]).to(logits.dtype)
         weight = None if self.class_weights is None else self.class_weights.to(logits)
         return functional.cross_entropy(
@@ -66,18 +62,18 @@ class EmotionLoss(nn.Module):
 
     def activation(self, logits: Tensor) -> Tensor:
         """Probabilities (N, C), as fastai's `get_preds` and `predict` return them."""
-        return self.answer(logits, self.temperature, self.factors)
+        return self.probabilities(logits, self.temperature, self.class_factors)
 
-    def answer(self, logits: Tensor, temperature: float | Tensor, factors: Tensor | None) -> Tensor:
-        """Probabilities (N, C), were the temperature and the factors these."""
-        probabilities = (logits / temperature).softmax(dim=-1)
-        if probabilities.dim() == 3:
-            probabilities = torch.lerp(probabilities[:, 0], probabilities[:, 1], self.blend)
-        if factors is None:
-            return probabilities
-        weighed = probabilities * factors.to(probabilities)
-        return weighed / weighed.sum(dim=-1, keepdim=True)
+    def probabilities(self, logits: Tensor, temperature: float | Tensor, class_factors: Tensor | None) -> Tensor:
+        """Probabilities (N, C) at this temperature and with these class factors, whatever the loss itself has."""
+        blended = (logits / temperature).softmax(dim=-1)
+        if blended.dim() == 3:
+            blended = torch.lerp(blended[:, 0], blended[:, 1], self.blend)
+        if class_factors is None:
+            return blended
+        corrected = blended * class_factors.to(blended)
+        return corrected / corrected.sum(dim=-1, keepdim=True)
 
     def decodes(self, probabilities: Tensor) -> Tensor:
-        """The index of the label."""
+        """The index of the most probable label, (N,), as fastai asks for it."""
         return probabilities.argmax(dim=-1)
