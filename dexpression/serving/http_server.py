@@ -1,8 +1,8 @@
-"""HTTP for one process: waitress's event loop, and the app called by that loop itself.
+"""The HTTP server of one worker: waitress's event loop, which calls the Flask application itself.
 
-waitress reads whole requests before it hands them on, so a slow sender keeps nobody waiting; but its threads would wake
-each other several times a request and fight over the interpreter, which cost as much as the network. One request at a
-time and as many processes as cores answer more, and a process never holds more than one decoded picture.
+waitress reads complete requests before it passes them on, so a slow sender blocks no other. Its threads are not used:
+they wake each other several times a request and compete for the interpreter, which cost as much time as the network.
+One request at a time in one process a core answers more requests, and a process holds at most one decoded picture.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
 from waitress.task import ErrorTask, WSGITask
 
-from dexpression.errors import Overloaded, RequestError
 from dexpression.settings import Settings
+from dexpression.web.errors import Overloaded, RequestError
 from dexpression.web.metrics import WAITING
-from dexpression.web.problems import CONTENT_TYPE, REQUEST_ID, http_problem, new_request_id, problem_body
+from dexpression.web.problems import encode_problem, error_problem, http_problem, new_request_id
 from dexpression.web.protection import ALWAYS
 from dexpression.web.records import NO_ROUTE, record_request
 from dexpression.web.service import Service
 
-CONNECTIONS = 1_000  # held open at once, where the system allows a process as many
-OWN_FILES = 64  # that a process has open besides; it has about 30
-HELD_UPLOADS = 16  # of the largest size, in memory at once; who sends more is told to come again
-SMALL = 65_536  # bytes of a request that is read all the same, as those for health are
-LINGER = 1.0  # seconds that a stop leaves idle connections open, so that who is about to ask is told to go elsewhere
-SECOND_LOOK = 0.02  # seconds after which a worker takes a caller that those with fewer have left
-AT_A_STRETCH = 0.01  # seconds of work between two looks at the connections, which cost the more the more there are
+MAX_CONNECTIONS = 1_000  # open at once, if the system allows a process as many
+RESERVED_FDS = 64  # file descriptors that a process needs besides; it has about 30 open
+MAX_BUFFERED_UPLOADS = 16  # of the largest size, in memory at once; more are refused
+SMALL_BODY_BYTES = 65_536  # bodies up to this size are read even then
+KEEPALIVE_DRAIN_SECONDS = 1.0  # that a stop keeps idle connections open, so that a request on its way is answered
+ACCEPT_RETRY_SECONDS = 0.02  # after which a worker accepts a connection although another worker has fewer
+MAX_BATCH_SECONDS = 0.01  # of answering between two polls of the connections, whose cost grows with their number
 
 
 class HttpServer:
-    """On a socket that other workers share: who has the fewest callers takes the next one."""
+    """Serves on a socket that other workers share: the worker with the fewest connections accepts the next one."""
 
     def __init__(
         self,
@@ -48,126 +48,127 @@ class HttpServer:
         loads: MutableSequence[int] | None = None,
         number: int = 0,
     ) -> None:
-        self._queue = RequestQueue(settings.queue, settings.patience_seconds)
+        self._queue = RequestQueue(settings.max_queue, settings.queue_timeout_seconds)
         self._server = waitress.create_server(
             app,
             sockets=[listener],
             _dispatcher=self._queue,
-            connection_limit=_affordable_connections(),
-            channel_request_lookahead=1,  # or it would not be seen that who waits has gone
-            asyncore_use_poll=sys.platform != "win32",  # select takes no file number above 1,023
+            connection_limit=_max_connections(),
+            channel_request_lookahead=1,  # lets waitress notice that a waiting client has disconnected
+            asyncore_use_poll=sys.platform != "win32",  # select takes no file descriptor above 1,023
             ident="dexpression",
-            # What is somewhat too large is read to its end, so that a client that still sends gets the answer.
+            # A body that is a little too large is read to its end, so that the client reads the answer.
             max_request_body_size=2 * settings.max_upload_bytes,
-            # Above these waitress would write to disk, or wait for another thread.
+            # Above these, waitress would write to disk or wait for another thread.
             inbuf_overflow=sys.maxsize,
             outbuf_overflow=sys.maxsize,
             outbuf_high_watermark=sys.maxsize,
         )
         self._server.channel_class = ProblemChannel
-        self._server.adj.held, self._server.adj.may_hold = 0, HELD_UPLOADS * settings.max_upload_bytes
+        self._server.adj.buffered_bytes = 0
+        self._server.adj.max_buffered_bytes = MAX_BUFFERED_UPLOADS * settings.max_upload_bytes
         self._server.stopping = False
-        self._server.origins = settings.origins.split()
-        self._server.pull_trigger = lambda: None  # it would wake the loop, which is awake: it called who calls this
+        self._server.cors_origins = settings.cors_origins.split()
+        self._server.pull_trigger = lambda: None  # it would wake the loop, which is its caller here
         self._server.readable = self._may_accept
-        self._server.handle_accept = self._accept
-        self._loads, self._number, self._next_look = loads or [0], number, 0.0
-        self._seconds = settings.stop_seconds
+        self._server.handle_accept = self._accept_all
+        self._loads, self._number, self._next_accept = loads or [0], number, 0.0
+        self._graceful_timeout = settings.graceful_timeout_seconds
 
     def run(self, service: Service) -> None:
-        """Until `stop`; then answer what was begun, for as long as the settings say."""
+        """Serve until `stop` is called; then finish open requests, within the graceful timeout."""
         while not self._server.stopping:
-            self._turn(0.1)
+            self._poll_and_answer(0.1)
         service.stopping = True
-        self._stop_listening()
-        began = time.monotonic()
-        while self._server.active_channels and (waited := time.monotonic() - began) < self._seconds:
-            self._turn(0.05)
-            if waited > LINGER:  # only now: this process may have been kept from looking at what came
-                self._close_idle()
+        self._close_listener()
+        stopped = time.monotonic()
+        while self._server.active_channels and (waited := time.monotonic() - stopped) < self._graceful_timeout:
+            self._poll_and_answer(0.05)
+            if waited > KEEPALIVE_DRAIN_SECONDS:  # after a poll, which reads requests that arrived meanwhile
+                self._close_idle_connections()
         self._server.asyncore.close_all(self._server._map)
 
     def stop(self) -> None:
-        """From any thread, or a signal."""
+        """Stop the server; may be called from any thread or from a signal handler."""
         self._server.stopping = True
         self._server.trigger.pull_trigger()
 
-    def _turn(self, idle: float) -> None:
-        """Look at the connections, for `idle` seconds where nothing waits for an answer, then answer for a while."""
+    def _poll_and_answer(self, idle_seconds: float) -> None:
+        """Poll the connections, for `idle_seconds` if no request waits; then answer requests for a short time."""
         server = self._server
-        seconds = 0.0 if self._queue else idle
+        seconds = 0.0 if self._queue else idle_seconds
         server.asyncore.loop(timeout=seconds, map=server._map, use_poll=server.adj.asyncore_use_poll, count=1)
-        end = time.monotonic() + AT_A_STRETCH
+        end = time.monotonic() + MAX_BATCH_SECONDS
         while self._queue and time.monotonic() < end:
-            self._queue.serve_next()
+            self._queue.answer_next()
 
     def _may_accept(self) -> bool:
-        """The kernel would give most callers to the worker that was awake already; the others would have little to do.
+        """Whether this worker should accept a connection now: the kernel alone would favour the busiest worker.
 
-        Who has more than another looks every so often only, in case the other one hangs.
+        A worker with more connections than another accepts one only now and then, in case the other one hangs.
         """
         self._loads[self._number] = len(self._server.active_channels)
         now = time.monotonic()
-        if self._loads[self._number] > min(self._loads) and now < self._next_look:
+        if self._loads[self._number] > min(self._loads) and now < self._next_accept:
             return False
-        self._next_look = now + SECOND_LOOK
+        self._next_accept = now + ACCEPT_RETRY_SECONDS
         accepts: bool = type(self._server).readable(self._server)
         return accepts
 
-    def _accept(self) -> None:
-        """Everyone who has called, as long as others have no fewer: waitress takes one each time it looks."""
-        taken = True
-        while taken and self._may_accept():
-            taken = self._take_caller()
+    def _accept_all(self) -> None:
+        """Accept waiting connections while no other worker has fewer; waitress accepts only one at each poll."""
+        accepted = True
+        while accepted and self._may_accept():
+            accepted = self._accept_one()
 
-    def _take_caller(self) -> bool:
-        callers = len(self._server.active_channels)
+    def _accept_one(self) -> bool:
+        connections = len(self._server.active_channels)
         type(self._server).handle_accept(self._server)
-        return len(self._server.active_channels) > callers
+        return len(self._server.active_channels) > connections
 
-    def _stop_listening(self) -> None:
-        while self._take_caller():  # who has called already is not turned away
+    def _close_listener(self) -> None:
+        while self._accept_one():  # connections in the accept queue are still answered
             pass
         self._server.del_channel()
         self._server.socket.close()
 
-    def _close_idle(self) -> None:
+    def _close_idle_connections(self) -> None:
         for channel in list(self._server.active_channels.values()):
             if not (channel.requests or channel.request or channel.total_outbufs_len):
                 channel.will_close = True
 
 
 class BoundedParser(HTTPRequestParser):
-    """Reads a request, as long as all of them together do not hold more than the server may."""
+    """Parses a request, and refuses a large one while all requests together fill the server's buffers."""
 
     completed: bool
-    counted = 0  # bytes of this one
-    is_cut = False
+    counted = 0  # bytes of this request
+    is_cut = False  # whether the rest of this request is not read
 
     def received(self, data: bytes) -> int:
         consumed: int = super().received(data)
         self.counted += consumed
-        self.adj.held += consumed
-        if self.adj.held > self.adj.may_hold and self.body_bytes_received > SMALL and not self.completed:
-            self.error = Overloaded("Too many large requests are sent at once. Send this one again in a second.")
+        self.adj.buffered_bytes += consumed
+        is_full = self.adj.buffered_bytes > self.adj.max_buffered_bytes
+        if is_full and self.body_bytes_received > SMALL_BODY_BYTES and not self.completed:
+            self.error = Overloaded("Too many large requests are sent at the same time. Retry in a second.")
             self.completed = self.is_cut = True
         return consumed
 
     def __del__(self) -> None:
-        self.adj.held -= self.counted
+        self.adj.buffered_bytes -= self.counted
 
 
 class RequestQueue:
-    """What waitress takes for its threads: whole requests in the order in which they came.
+    """The queue of complete requests, in place of waitress's threads; answers one at a time, in order.
 
-    At most `limit` pictures wait, none longer than `patience`, in seconds; what is told so, and what needs no picture,
-    waits for nothing but the request that is worked on. That one is finished, so that nobody is told of a failure
-    which is none.
+    At most `limit` pictures wait, and none longer than `timeout` seconds. Refusals, and requests without a picture,
+    do not wait behind pictures.
     """
 
-    def __init__(self, limit: int, patience: float) -> None:
+    def __init__(self, limit: int, timeout: float) -> None:
         self._limit = limit
-        self._patience = patience
+        self._timeout = timeout
         self._quick: deque[HTTPChannel] = deque()
         self._waiting: deque[tuple[float, HTTPChannel]] = deque()
 
@@ -175,33 +176,33 @@ class RequestQueue:
         return bool(self._quick or self._waiting)
 
     def add_task(self, channel: HTTPChannel) -> None:
-        """waitress's word for it."""
+        """Queue the request of a channel; waitress calls this as the method of its dispatcher."""
         request = channel.requests[0]
         if request.error is None and request.command == "POST":
             if len(self._waiting) < self._limit:
                 self._waiting.append((time.monotonic(), channel))
                 WAITING.set(len(self._waiting))
                 return
-            request.error = Overloaded("More requests wait than can be answered soon. Send this one again in a second.")
+            request.error = Overloaded("The queue is full. Retry in a second.")
         self._quick.append(channel)
 
-    def serve_next(self) -> None:
-        """Answer one."""
+    def answer_next(self) -> None:
+        """Answer the next request, or refuse it if it has waited too long."""
         if self._quick:
             channel = self._quick.popleft()
         else:
             since, channel = self._waiting.popleft()
             WAITING.set(len(self._waiting))
-            if time.monotonic() - since > self._patience:
-                told = f"No turn came in {self._patience:g} seconds. Send this request again in a second."
-                channel.requests[0].error = Overloaded(told)
+            if time.monotonic() - since > self._timeout:
+                text = f"The request waited {self._timeout:g} s in the queue and was dropped. Retry in a second."
+                channel.requests[0].error = Overloaded(text)
         channel.service()
         if channel.connected and channel.writable():
             channel.handle_write()
 
 
 class ClosingTask(WSGITask):
-    """While the server stops, every answer is the last one on its connection."""
+    """Answers a request by the app; while the server stops, the answer closes its connection."""
 
     def build_response_header(self) -> bytes:
         if self.channel.server.stopping and not self.close_on_finish:
@@ -211,20 +212,21 @@ class ClosingTask(WSGITask):
 
 
 class ProblemTask(ErrorTask):
-    """What is refused before the app sees it (no HTTP, too large, too many) leaves in our one shape too."""
+    """Answers a request that never reaches the app (not HTTP, too large, overloaded) with a problem document."""
 
     def execute(self) -> None:
         error, request_id = self.request.error, new_request_id()
-        headers = {"Content-Type": CONTENT_TYPE, REQUEST_ID: request_id} | ALWAYS
         if isinstance(error, RequestError):
-            status, body = error.status, problem_body(error, request_id)
-            headers |= error.headers
+            members = error_problem(error, request_id)
         else:
-            status, body = error.code, http_problem(error.code, error.reason, error.body, request_id)
-        if self.request.is_cut or not isinstance(error, RequestError):  # else what comes next is a request
+            members = http_problem(error.code, error.reason, error.body, request_id)
+        body, headers = encode_problem(members)
+        headers |= ALWAYS
+        if self.request.is_cut or not isinstance(error, RequestError):  # the following bytes are not a request
             self.set_close_on_finish()
-        if "*" in self.channel.server.origins:
+        if "*" in self.channel.server.cors_origins:
             headers["Access-Control-Allow-Origin"] = "*"
+        status: int = members["status"]
         record_request(NO_ROUTE, getattr(self.request, "command", ""), status, 0.0, request_id)
         self.status = f"{status} {HTTPStatus(status).phrase}"
         self.response_headers += headers.items()
@@ -233,16 +235,18 @@ class ProblemTask(ErrorTask):
 
 
 class ProblemChannel(HTTPChannel):
+    """A connection of waitress with our parser and our tasks."""
+
     parser_class = BoundedParser
     task_class = ClosingTask
     error_task_class = ProblemTask
 
 
-def _affordable_connections() -> int:
-    """Those that come when no file number is left could not even be closed: they would be seen again and again."""
+def _max_connections() -> int:
+    """As many connections as there are file descriptors for: one that cannot be accepted would make the loop spin."""
     if sys.platform == "win32":
-        return CONNECTIONS
+        return MAX_CONNECTIONS
     import resource
 
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return CONNECTIONS if files == resource.RLIM_INFINITY else min(CONNECTIONS, max(1, files - OWN_FILES))
+    return MAX_CONNECTIONS if files == resource.RLIM_INFINITY else min(MAX_CONNECTIONS, max(1, files - RESERVED_FDS))

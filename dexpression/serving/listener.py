@@ -1,4 +1,4 @@
-"""The socket that callers come to, all workers alike: opened, and closed so that nobody's request is lost."""
+"""The listening socket that all workers share: opened, and closed without losing a request."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import time
 
 from dexpression.errors import SettingError
 
-SO_ATTACH_FILTER = 26  # as Linux's asm-generic/socket.h has it; Python has no name for it
-DROP_SYN = (  # for the kernel's packet filter, see its networking/filter.rst: operation, jump if so, if not, operand
-    (0x30, 0, 0, 13),  # load the byte of the TCP header that has the flags
-    (0x45, 0, 1, 0x02),  # is SYN among them?
-    (0x06, 0, 0, 0),  # then keep nothing of the packet,
-    (0x06, 0, 0, 0xFFFFFFFF),  # else all of it
+SO_ATTACH_FILTER = 26  # from Linux's asm-generic/socket.h; Python has no name for it
+DROP_SYN = (  # a classic BPF program (Linux's networking/filter.rst): operation, jump if true, jump if false, operand
+    (0x30, 0, 0, 13),  # load the byte of the TCP header that holds the flags
+    (0x45, 0, 1, 0x02),  # is SYN set?
+    (0x06, 0, 0, 0),  # then drop the packet,
+    (0x06, 0, 0, 0xFFFFFFFF),  # else keep all of it
 )
-HANDSHAKE = 0.2  # seconds in which those who are about to connect have done so
+HANDSHAKE_SECONDS = 0.2  # within which a handshake that has begun is complete
 
 
 def bound_socket(host: str, port: int) -> socket.socket:
-    """Bound, to listen as soon as there is somebody to answer; raises SettingError where that cannot be."""
+    """Bind a socket that does not listen yet; raises SettingError if host or port cannot be used."""
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        probe = socket.create_server(address[:2], family=family)  # which tells of a port that is taken
+        probe = socket.create_server(address[:2], family=family)  # fails if the port is in use
         probe.close()
         listener = socket.socket(family, socket.SOCK_STREAM)
         if sys.platform != "win32":
@@ -36,20 +36,21 @@ def bound_socket(host: str, port: int) -> socket.socket:
         reason = getattr(error, "strerror", None) or str(error)
         raise SettingError(
             f"Cannot listen on {host}:{port} ({reason}). "
-            "Stop what uses it, or choose another with DEXPRESSION_HOST and DEXPRESSION_PORT."
+            "Stop the program that uses it, or set DEXPRESSION_HOST or DEXPRESSION_PORT."
         ) from error
 
 
-def admit_no_more(listener: socket.socket) -> None:
-    """Before a stop: who has connected can be taken still, and nobody else gets as far.
+def stop_accepting(listener: socket.socket) -> None:
+    """Attach a BPF filter that drops new SYN packets, and keep the connections in the accept queue.
 
-    Else the kernel would cut off who connects between the last look for callers and the close, as happened in 1 of 6
-    stops under load. On Linux a filter drops what opens a connection; who sent that tries again and is refused.
+    Without it, the kernel resets connections that complete between the last accept and the close: 1 of 6 stops under
+    load lost requests. A client whose SYN is dropped tries again and is refused. Systems other than Linux have no
+    such filter.
     """
     if sys.platform != "linux":
         return
     program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in DROP_SYN))
     fprog = struct.pack("HP", len(DROP_SYN), ctypes.addressof(program))
-    with contextlib.suppress(OSError):  # where the kernel has no filters it stays a matter of luck
+    with contextlib.suppress(OSError):  # a kernel without filters may lose requests as described above
         listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, fprog)
-        time.sleep(HANDSHAKE)
+        time.sleep(HANDSHAKE_SECONDS)

@@ -1,6 +1,6 @@
-"""One process that answers: the app in an HTTP server, and orders from the process that started it.
+"""A worker: one process that serves the Flask application, and receives its models from the supervisor.
 
-It reads nothing from disk and needs no torch: the model comes through the pipe, checked already.
+A worker reads nothing from disk and imports no torch: verified models arrive through its control pipe.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from multiprocessing.connection import Connection
 
 from prometheus_client import Gauge
 
-from dexpression.artifact.manifest import Model
 from dexpression.faces import FaceDetector
 from dexpression.logs import start_logging
 from dexpression.prediction import Predictor
@@ -27,46 +26,42 @@ from dexpression.web.service import Service
 logger = logging.getLogger(__name__)
 
 
-def work(
-    listener: socket.socket, orders: Connection, settings: Settings, loads: MutableSequence[int], number: int
+def run_worker(
+    listener: socket.socket, control_pipe: Connection, settings: Settings, loads: MutableSequence[int], number: int
 ) -> None:
-    """Answer with the first model that comes through `orders`, then with every next one; stop when it is closed.
+    """Serve with the models that come through `control_pipe`, the newest each time; stop when the pipe is closed.
 
-    `loads` lies in memory that all workers share: how many callers each has; `number` is this one's place in it.
+    `loads` is shared memory with the number of connections of each worker; `number` is the index of this one.
     """
     start_logging(settings.log)
     detector = FaceDetector.load(settings.face_confidence, threads=1)
     try:
-        service = Service(_predictor(orders.recv(), detector))
-    except EOFError:  # there is no model
+        service = Service(Predictor.from_onnx_model(control_pipe.recv(), detector))
+    except EOFError:  # the supervisor has no model
         return
-    _count_model(service, 1)
+    _set_model_gauge(service, 1)
     server = HttpServer(create_app(service, settings), listener, settings, loads, number)
     signal.signal(signal.SIGTERM, lambda *_: server.stop())
-    threading.Thread(target=_obey, args=(orders, service, detector, server), daemon=True).start()
-    orders.send("ready")
+    threading.Thread(target=_receive_models, args=(control_pipe, service, detector, server), daemon=True).start()
+    control_pipe.send("ready")
     server.run(service)
 
 
-def _obey(orders: Connection, service: Service, detector: FaceDetector, server: HttpServer) -> None:
+def _receive_models(control_pipe: Connection, service: Service, detector: FaceDetector, server: HttpServer) -> None:
     while True:
         try:
-            predictor = _predictor(orders.recv(), detector)
-        except (EOFError, OSError):  # the process that started this one is gone, or wants it gone
+            predictor = Predictor.from_onnx_model(control_pipe.recv(), detector)
+        except (EOFError, OSError):  # the supervisor stops this worker, or has died
             break
         except Exception:
-            logger.exception("The new model cannot be used here.")
+            logger.exception("This worker cannot load the new model.")
             continue
-        _count_model(service, 0)
+        _set_model_gauge(service, 0)
         service.predictor = predictor
-        _count_model(service, 1)
+        _set_model_gauge(service, 1)
     server.stop()
 
 
-def _predictor(model: Model, detector: FaceDetector) -> Predictor:
-    return Predictor.of_engine(*model, detector)
-
-
-def _count_model(service: Service, answers: int) -> None:
-    gauge: Gauge = MODEL.labels(service.predictor.card()["sha256"])
-    gauge.set(answers)
+def _set_model_gauge(service: Service, value: int) -> None:
+    gauge: Gauge = MODEL.labels(service.predictor.public_facts()["sha256"])
+    gauge.set(value)
