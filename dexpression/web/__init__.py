@@ -1,4 +1,4 @@
-"""The Flask application: routes and errors. Knows no torch; predictions come from what it is given."""
+"""The Flask application: routes, parameters, errors and documents. Imports no torch; a Service gives predictions."""
 
 from dexpression.web.app import create_app
 

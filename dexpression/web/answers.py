@@ -1,4 +1,4 @@
-"""What answers hold: the models that the OpenAPI document is made of, and that tests hold real answers against."""
+"""The bodies of answers, as pydantic models: the OpenAPI document describes them, and tests check real answers."""
 
 from __future__ import annotations
 
@@ -13,15 +13,19 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Answer(BaseModel):
+    """A body without unknown members."""
+
     model_config = ConfigDict(extra="forbid")
 
 
 class LabelAnswer(Answer):
+    """The one label of POST /."""
+
     result: str = Field(json_schema_extra={"enum": [*EIGHT, UNKNOWN]})
 
 
 class BoxAnswer(Answer):
-    """In pixels of the upright picture, from its top left corner."""
+    """A box in pixels of the upright picture, from its top left corner."""
 
     x: int = Field(ge=0)
     y: int = Field(ge=0)
@@ -30,28 +34,32 @@ class BoxAnswer(Answer):
 
 
 class FaceAnswer(LabelAnswer):
+    """One face of a picture."""
+
     box: BoxAnswer
-    detection_confidence: Share | None = Field(description="null: the picture was taken as one face.")
+    detection_confidence: Share | None = Field(description="null: the picture was treated as one face.")
     confidence: Share
-    probabilities: dict[str, float] = Field(description="Of every label, summing to 1.")
+    probabilities: dict[str, float] = Field(description="The probability of each label; they sum to 1.")
 
 
 class ImageAnswer(Answer):
-    """The upright picture, in pixels."""
+    """The size of the upright picture in pixels."""
 
     width: int = Field(ge=1)
     height: int = Field(ge=1)
 
 
 class ModelName(Answer):
+    """The name and the digest of the model."""
+
     name: Literal["dexpression"]
-    sha256: str = Field(description="Of the exported learner.")
+    sha256: str = Field(description="The SHA-256 of the exported learner.")
 
 
 class ReadingAnswer(Answer):
-    """The largest face's result, confidence and probabilities, and every face.
+    """Every face, and result, confidence and probabilities of the largest one.
 
-    Without a face those three are null or, at POST /, the whole picture's.
+    Without a face, these three are null or, at POST /, those of the whole picture.
     """
 
     result: str | None = Field(json_schema_extra={"enum": [*EIGHT, UNKNOWN, None]})
@@ -64,7 +72,7 @@ class ReadingAnswer(Answer):
 
 
 class ProblemAnswer(Answer):
-    """RFC 9457. `code` is stable; `detail`, and `error`, which is the same, say how to mend the request."""
+    """A problem document (RFC 9457). `code` is stable. `detail`, and `error` with the same text, say how to fix it."""
 
     type: str
     title: str
@@ -76,19 +84,19 @@ class ProblemAnswer(Answer):
 
 
 class LabelAnswers(Answer):
-    """For several parts: an answer or a problem each, in their order."""
+    """One answer or problem for each of several pictures, in their order."""
 
     results: list[LabelAnswer | ReadingAnswer | ProblemAnswer]
 
 
 class ReadingAnswers(Answer):
-    """For several parts: an answer or a problem each, in their order."""
+    """One answer or problem for each of several pictures, in their order."""
 
     results: list[ReadingAnswer | ProblemAnswer]
 
 
 class ResultAnswer(Answer):
-    """Scores 0..1 on `n` faces of a split."""
+    """Scores 0..1 on the `n` faces of a split."""
 
     split: str
     n: int
@@ -99,7 +107,7 @@ class ResultAnswer(Answer):
 
 
 class InputAnswer(Answer):
-    """What the network sees: size in pixels, mean and deviation that pixels in 0..1 are normalised by."""
+    """The network's input: size in pixels, and mean and standard deviation that normalise pixels in 0..1."""
 
     width: int
     height: int
@@ -109,6 +117,8 @@ class InputAnswer(Answer):
 
 
 class ModelAnswer(ModelName):
+    """The facts about the model."""
+
     labels: list[str]
     input: InputAnswer
     created: str
@@ -120,4 +130,6 @@ class ModelAnswer(ModelName):
 
 
 class HealthAnswer(Answer):
+    """Whether the server is alive, or ready to predict."""
+
     status: Literal["live", "ready"]

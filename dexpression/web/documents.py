@@ -1,4 +1,4 @@
-"""What tells people how: the page, the module that other pages import, the OpenAPI document and its readable form."""
+"""The page, the JavaScript module for other pages, the OpenAPI document and its documentation page."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from flask_swagger_ui import get_swaggerui_blueprint
 
 from dexpression.web.openapi import openapi_document
 
-# On Windows the registry may call it plain text, which browsers refuse to run.
+# The registry of Windows may say text/plain, and browsers refuse to run a module of that type.
 mimetypes.add_type("text/javascript", ".js")
 
 DOCS, DOCUMENT = "/docs", "/openapi.json"
 
 
 def add_documents(app: Flask) -> None:
-    """GET /, /client.js, /openapi.json and /docs; all of it from this machine, nothing from another."""
+    """Add GET /, /client.js, /openapi.json and /docs. All their files come from this server."""
 
     @app.get("/")
     def page() -> Response:
@@ -31,6 +31,6 @@ def add_documents(app: Flask) -> None:
     def document() -> Response:
         return Response(json.dumps(openapi_document()), content_type="application/json")
 
-    # Without null, Swagger UI would show a badge of validator.swagger.io for a server that the world can reach.
+    # Without null, Swagger UI loads a badge from validator.swagger.io on servers with a public address.
     config = {"app_name": "DeXpression API", "validatorUrl": None}
     app.register_blueprint(get_swaggerui_blueprint(DOCS, DOCUMENT, config=config))

@@ -1,4 +1,4 @@
-"""What GET /metrics counts, over all workers: prometheus_client adds up what each of them keeps in shared memory."""
+"""The metrics of GET /metrics; prometheus_client adds up those of all workers from shared memory."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from dexpression.reading import Reading
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 REQUESTS = Counter("dexpression_requests", "Requests that were answered.", ["route", "method", "status"])
-LATENCY = Histogram("dexpression_request_seconds", "From the whole request to its answer.", ["route"], buckets=SECONDS)
-WAITING = Gauge("dexpression_requests_waiting", "Requests that wait for their turn.", multiprocess_mode="livesum")
+LATENCY = Histogram(
+    "dexpression_request_seconds", "From the complete request to its answer.", ["route"], buckets=SECONDS
+)
+WAITING = Gauge("dexpression_requests_waiting", "Requests that wait in the queue.", multiprocess_mode="livesum")
 FACES = Histogram(
     "dexpression_picture_faces",
-    "Faces a picture, which the network is asked for as one batch.",
+    "Faces in a picture, which the network predicts as one batch.",
     buckets=(0, 1, 2, 4, 8, 16, 32, 64),
 )
-ANSWERS = Counter("dexpression_answers", "Labels that were answered.", ["label"])
+ANSWERS = Counter("dexpression_answers", "Predicted labels.", ["label"])
 REJECTS = Counter("dexpression_rejects", "Requests, or pictures of a request, that were refused.", ["code"])
 MODEL = Gauge(
     "dexpression_model_workers", "Workers that answer with this model.", ["sha256"], multiprocess_mode="livesum"
@@ -27,15 +29,15 @@ MODEL = Gauge(
 
 
 def count_reading(reading: Reading) -> None:
-    """The faces of a picture, and the label of each or, without a face, of the whole picture."""
+    """Count the faces of a picture, and the label of each or, without a face, of the whole picture."""
     FACES.observe(len(reading.faces))
-    answered = [face.prediction for face in reading.faces] or ([reading.whole] if reading.whole else [])
-    for prediction in answered:
+    predictions = [face.prediction for face in reading.faces] or ([reading.whole] if reading.whole else [])
+    for prediction in predictions:
         ANSWERS.labels(prediction.emotion).inc()
 
 
 def metrics_text() -> bytes:
-    """In Prometheus's text format: of all workers, or of this process where it is the only one."""
+    """The metrics in Prometheus's text format, of all workers, or of this process if it is the only one."""
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         return generate_latest()
     registry = CollectorRegistry()

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, made of the models that check the requests and of those that answers are held against."""
+"""The OpenAPI 3.1 document, made from the models of parameters and answers."""
 
 from __future__ import annotations
 
@@ -7,21 +7,6 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from dexpression.errors import (
-    BadBase64,
-    BadParameter,
-    EmptyFile,
-    MissingFile,
-    NoFace,
-    NotReady,
-    Overloaded,
-    RequestError,
-    TooManyPictures,
-    TooManyPixels,
-    Unauthorized,
-    UnreadableImage,
-    UnsupportedMediaType,
-)
 from dexpression.picture import FORMATS
 from dexpression.web.answers import (
     HealthAnswer,
@@ -33,12 +18,9 @@ from dexpression.web.answers import (
     ReadingAnswers,
 )
 from dexpression.web.parameters import JsonPicture, Parameters, RootParameters
-from dexpression.web.problems import CONTENT_TYPE
+from dexpression.web.problems import CONTENT_TYPE, STATUSES
 
-PICTURE_ERRORS = (
-    MissingFile, EmptyFile, BadBase64, BadParameter, RequestError, TooManyPictures, UnsupportedMediaType,
-    UnreadableImage, TooManyPixels, NoFace, Unauthorized, Overloaded,
-)  # fmt: skip
+PICTURE_CODES = [code for code in STATUSES if code not in ("internal_server_error", "not_ready")]
 JSON = "application/json"
 TEXT = {"type": "string"}
 BINARY = TEXT | {"format": "binary"}
@@ -56,21 +38,21 @@ IMAGE_TYPES = [f"image/{name.lower()}" for name in FORMATS]
 
 
 def openapi_document() -> dict[str, Any]:
-    """Of every address that takes or tells something, and of the page."""
+    """Describe every route, the page included."""
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "DeXpression",
             "version": "1",
-            "description": "Send a picture; get back every face on it and the emotion on each.",
+            "description": "Send a picture; get back every face in it and the emotion on each.",
             "license": {"name": "MIT"},
         },
         "paths": {
             "/": {
-                "get": _get("The page: drop a picture, or switch the camera on", "text/html", TEXT),
+                "get": _get("The page: drop a picture, or start the camera", "text/html", TEXT),
                 "post": _post(
                     "The emotion of the largest face",
-                    "As every shell script wants it: one label. Where no face is found, that of the whole picture.",
+                    "One label. If no face is found, it is that of the whole picture.",
                     RootParameters,
                     ["LabelAnswer", "ReadingAnswer", "LabelAnswers"],
                 ),
@@ -78,22 +60,22 @@ def openapi_document() -> dict[str, Any]:
             "/v1/predict": {
                 "post": _post(
                     "Every face, and the emotion on each",
-                    'No face is an answer too: "faces": [] and "result": null.',
+                    'Without a face, "faces" is [] and "result" is null.',
                     Parameters,
                     ["ReadingAnswer", "ReadingAnswers"],
                 )
             },
             "/v1/model": {
-                "get": _get("What answers: its labels, data and results", JSON, _reference("ModelAnswer"), Unauthorized)
+                "get": _get("The model: its labels, data and scores", JSON, _reference("ModelAnswer"), "unauthorized")
             },
             "/health/live": {"get": _get("Whether the process answers", JSON, _reference("HealthAnswer"))},
             "/health/ready": {
-                "get": _get("Whether a real prediction works", JSON, _reference("HealthAnswer"), NotReady)
+                "get": _get("Whether a real prediction works", JSON, _reference("HealthAnswer"), "not_ready")
             },
-            "/metrics": {"get": _get("What all workers have done, for Prometheus", "text/plain", TEXT, Unauthorized)},
+            "/metrics": {"get": _get("Metrics of all workers, for Prometheus", "text/plain", TEXT, "unauthorized")},
         },
         "components": {"schemas": _schemas(), "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
-        "security": [{}, {"token": []}],  # a server that was given a token asks for it, others do not
+        "security": [{}, {"token": []}],  # only a server with a token requires it
     }
 
 
@@ -102,15 +84,15 @@ def _post(summary: str, description: str, parameters: type[Parameters], answered
     return {
         "tags": ["Pictures"],
         "summary": summary,
-        "description": f'{description} For several parts "file": {{"results": [...]}}, in their order.',
+        "description": f'{description} For several parts "file", the answer is {{"results": [...]}}, in their order.',
         "parameters": _query(parameters),
         "requestBody": {"required": True, "content": _picture_content()},
-        "responses": {"200": _response("The answer", JSON, {"anyOf": schemas})} | _problems(*PICTURE_ERRORS),
+        "responses": {"200": _response("The answer", JSON, {"anyOf": schemas})} | _problems(*PICTURE_CODES),
     }
 
 
-def _get(summary: str, content_type: str, schema: dict[str, str], *errors: type[RequestError]) -> dict[str, Any]:
-    responses = {"200": _response("The answer", content_type, schema)} | _problems(*errors)
+def _get(summary: str, content_type: str, schema: dict[str, str], *codes: str) -> dict[str, Any]:
+    responses = {"200": _response("The answer", content_type, schema)} | _problems(*codes)
     return {"tags": ["Server"], "summary": summary, "responses": responses}
 
 
@@ -132,14 +114,13 @@ def _picture_content() -> dict[str, Any]:
     )
 
 
-def _problems(*errors: type[RequestError]) -> dict[str, Any]:
-    """An answer a status, with the codes of its errors; the unforeseen may always happen."""
-    codes: dict[int, list[str]] = {}
-    for error in errors:
-        codes.setdefault(error.status, []).append(error.code)
-    codes[500] = ["internal_server_error"]
+def _problems(*codes: str) -> dict[str, Any]:
+    """One response a status, with the codes that have it; any route may also fail with 500."""
+    by_status: dict[int, list[str]] = {}
+    for code in (*codes, "internal_server_error"):
+        by_status.setdefault(STATUSES[code], []).append(code)
     problem = _reference("ProblemAnswer")
-    return {str(status): _response(", ".join(names), CONTENT_TYPE, problem) for status, names in codes.items()}
+    return {str(status): _response(", ".join(names), CONTENT_TYPE, problem) for status, names in by_status.items()}
 
 
 def _response(description: str, content_type: str, schema: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a request may say besides its picture: checked by these models, of which the OpenAPI document is made too."""
+"""The parameters of a request. The same models check requests and describe them in the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -10,70 +10,75 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import ErrorDetails
 
-from dexpression.errors import BadParameter
 from dexpression.labels import LABEL_SETS
 from dexpression.reading import UNKNOWN, Detect
+from dexpression.web.errors import BadParameter
 
-LONGEST_ECHO = 60  # letters of what was sent that an error repeats
+MAX_ECHO = 60  # characters of the request that an error repeats
 
 Checked = TypeVar("Checked", bound="Parameters")
 
 
 class Parameters(BaseModel):
-    """Of the query; every one may be left out."""
+    """The query parameters of POST /v1/predict, all optional."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     labels: Literal["five", "seven"] | SkipJsonSchema[None] = Field(
         default_factory=lambda: None,
-        description="Which emotions to choose among: ANGRY, DISGUST, FEAR, HAPPY, NEUTRAL, and with seven SAD and "
-        "SURPRISE. Left out: five at POST /, all that the model knows at POST /v1/predict.",
+        description="The labels to choose from. five: ANGRY, DISGUST, FEAR, HAPPY, NEUTRAL; seven: these, SAD and "
+        "SURPRISE. By default five at POST /, and all labels of the model at POST /v1/predict.",
     )
     detect: Detect = Field(
         "auto",
-        description="auto: find the faces, but take a picture of at most 64x64 pixels as one. always: find them in "
-        "any picture. never: the picture is one face, its middle square.",
+        description="auto: detect faces, but treat a picture of at most 64x64 pixels as one face. always: detect faces "
+        "in any picture. never: treat the centred square of the picture as one face.",
     )
     min_confidence: float = Field(
-        0.0, ge=0, le=1, allow_inf_nan=False, description=f"The result is {UNKNOWN} where the confidence is lower."
+        0.0, ge=0, le=1, allow_inf_nan=False, description=f"The result is {UNKNOWN} if the confidence is lower."
     )
 
 
 class RootParameters(Parameters):
+    """The query parameters of POST /, all optional."""
+
     detail: Literal["label", "full"] = Field(
         "label",
-        description="full: answer in the form of POST /v1/predict. Where no face is found, result, confidence and "
-        "probabilities are the whole picture's, and faces is empty.",
+        description="full: answer in the form of POST /v1/predict. If no face is found, result, confidence and "
+        "probabilities are those of the whole picture, and faces is empty.",
     )
     on_no_face: Literal["whole", "error"] = Field(
-        "whole", description="Where no face is found: take the whole picture as one, or answer with no_face."
+        "whole",
+        description="If no face is found: treat the whole picture as one face, or answer with the error no_face.",
     )
 
 
 class JsonPicture(BaseModel):
+    """The body of a JSON request."""
+
     image: str = Field(description="The file in base64, or a data URL as canvas.toDataURL() gives it.")
 
 
 def read_parameters(model: type[Checked], request: Request, known: Sequence[str]) -> Checked:
-    """The query, checked, for a model that knows these labels.
+    """Check the query of a request to a model that knows the labels `known`.
 
-    BadParameter names the first parameter that cannot be used, its value and what is allowed.
+    Raises BadParameter, which names the first bad parameter, its value and what is allowed.
     """
     given = request.args.to_dict(flat=False)
     repeated = [name for name, values in given.items() if len(values) > 1]
     if repeated:
-        raise BadParameter(f"The parameter {repeated[0][:LONGEST_ECHO]} is given more than once. Give it once.")
+        raise BadParameter(f"The parameter {repeated[0][:MAX_ECHO]} is given more than once. Give it once.")
     try:
         parameters = model.model_validate({name: value for name, [value] in given.items()})
     except ValidationError as error:
-        raise BadParameter(_spell(error.errors()[0], list(model.model_fields))) from None
+        raise BadParameter(_format_error(error.errors()[0], list(model.model_fields))) from None
     if parameters.labels and not set(LABEL_SETS[parameters.labels]) <= set(known):
-        raise BadParameter(f"The parameter labels is '{parameters.labels}'. This model knows {', '.join(known)} alone.")
+        raise BadParameter(f"The parameter labels is '{parameters.labels}'. This model knows only {', '.join(known)}.")
     return parameters
 
 
-def _spell(error: ErrorDetails, names: Sequence[str]) -> str:
-    name, value = str(error["loc"][0])[:LONGEST_ECHO], str(error["input"])[:LONGEST_ECHO]
+def _format_error(error: ErrorDetails, names: Sequence[str]) -> str:
+    name, value = str(error["loc"][0])[:MAX_ECHO], str(error["input"])[:MAX_ECHO]
     if error["type"] == "extra_forbidden":
         return f"There is no parameter {name}. Known: {', '.join(names)}."
     return f"The parameter {name} is {value!r}. {error['msg']}."

@@ -1,11 +1,11 @@
-"""Headers that keep browsers from doing more with an answer than it is meant for."""
+"""Response headers that limit what a browser may do with an answer."""
 
 from __future__ import annotations
 
 from flask import Flask, Response, request
 
 ALWAYS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
-# The page shows pictures and films that it was given as blobs; all else comes from this server, nothing is inline.
+# The page shows pictures and videos as blobs; everything else comes from this server, and nothing is inline.
 PAGE = (
     "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; object-src 'none'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'"
@@ -14,8 +14,8 @@ DATA = "default-src 'none'; frame-ancestors 'none'"
 DOCS = "frame-ancestors 'none'"  # Swagger UI writes styles into its own page
 
 
-def protect_answers(app: Flask) -> None:
-    """Add them to every answer."""
+def add_security_headers(app: Flask) -> None:
+    """Add the security headers to every response of the app."""
 
     @app.after_request
     def protect(response: Response) -> Response:

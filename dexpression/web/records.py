@@ -1,4 +1,4 @@
-"""A line in the log and a count in the metrics for every request; never a pixel, a file name or a query."""
+"""The access log and the request metrics. Neither has a pixel, a file name or a query."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from flask import Flask, Response, g, request
 
 from dexpression.web.metrics import LATENCY, REQUESTS
 
-NO_ROUTE = "none"  # one name for all addresses that do not exist, or strangers could make as many as they like
+NO_ROUTE = "none"  # one name for all unknown addresses, or callers could create any number of metrics
 
 logger = logging.getLogger("dexpression.access")
 
 
 def record_requests(app: Flask) -> None:
-    """Of every request that reached a route, or none."""
+    """Record every request that reaches the app, with its duration."""
 
     @app.before_request
     def start_clock() -> None:
@@ -30,10 +30,16 @@ def record_requests(app: Flask) -> None:
 
 
 def record_request(route: str, method: str, status: int, seconds: float, request_id: str) -> None:
-    """Once a request; `method` as HTTP knows them."""
+    """Count one request and write its log line; a method that HTTP does not define is recorded as `other`."""
     known = method if method in ("GET", "HEAD", "POST", "OPTIONS", "PUT", "DELETE", "PATCH") else "other"
     REQUESTS.labels(route, known, status).inc()
     LATENCY.labels(route).observe(seconds)
-    took = round(1000 * seconds, 1)
-    fields = {"method": known, "route": route, "status": status, "milliseconds": took, "request_id": request_id}
+    milliseconds = round(1000 * seconds, 1)
+    fields = {
+        "method": known,
+        "route": route,
+        "status": status,
+        "milliseconds": milliseconds,
+        "request_id": request_id,
+    }
     logger.info("%s %s %d %s ms %s", *fields.values(), extra={"fields": fields})

@@ -1,4 +1,4 @@
-"""What the routes answer from: a predictor that can be changed while they do."""
+"""The state that all routes share: the predictor, which may be replaced while the server runs."""
 
 from __future__ import annotations
 
@@ -12,16 +12,20 @@ from dexpression.reading import Detect, Reading
 
 
 class Predicting(Protocol):
-    """What the routes need of a predictor; tests give a stub."""
+    """What the routes need of a predictor; tests pass a stub."""
 
-    def predict(self, picture: Image.Image | Picture, detect: Detect = "auto", whole: bool = False) -> Reading: ...
+    def predict(self, picture: Image.Image | Picture, detect: Detect = "auto", whole: bool = False) -> Reading:
+        """See `dexpression.prediction.Predictor.predict`."""
+        ...
 
-    def card(self) -> dict[str, Any]: ...
+    def public_facts(self) -> dict[str, Any]:
+        """See `dexpression.artifact.manifest.Manifest.public_facts`."""
+        ...
 
 
 @dataclass
 class Service:
-    """A request takes the predictor once, so that none is answered by two."""
+    """The current predictor, and whether the server is stopping. A request reads the predictor once."""
 
     predictor: Predicting
     stopping: bool = False

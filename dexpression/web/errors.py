@@ -1,0 +1,67 @@
+"""The errors of a request. Which HTTP status each `code` has stands in `dexpression.web.problems`."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from dexpression.errors import DeXpressionError
+
+
+class RequestError(DeXpressionError):
+    """A request cannot be answered. `code` is stable; the message may be reworded."""
+
+    code: ClassVar[str] = "bad_request"
+
+
+class MissingFile(RequestError):
+    """The request has no picture."""
+
+    code = "missing_file"
+
+
+class BadBase64(RequestError):
+    """The picture in a JSON request is not valid base64."""
+
+    code = "bad_base64"
+
+
+class BadParameter(RequestError):
+    """A parameter is unknown, repeated, or has a value that is not allowed."""
+
+    code = "bad_parameter"
+
+
+class TooManyPictures(RequestError):
+    """The request has more pictures than are allowed."""
+
+    code = "payload_too_large"
+
+
+class UnsupportedMediaType(RequestError):
+    """The content type of the request is not one of the accepted types."""
+
+    code = "unsupported_media_type"
+
+
+class NoFace(RequestError):
+    """The picture has no face, and the request asked for an error in this case."""
+
+    code = "no_face"
+
+
+class NotReady(RequestError):
+    """The server stops, or cannot predict."""
+
+    code = "not_ready"
+
+
+class Overloaded(RequestError):
+    """The server has more work than it can do soon."""
+
+    code = "overloaded"
+
+
+class Unauthorized(RequestError):
+    """The request lacks the server's token."""
+
+    code = "unauthorized"
