@@ -1,39 +1,20 @@
-"""How far a confidence can be believed, and what makes it more so (Guo et al. 2017, arXiv:1706.04599)."""
+"""Fit class factors and a temperature, so that confidence is close to accuracy (Guo et al. 2017, arXiv:1706.04599)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-BINS = 15
 
+def fit_class_factors(probabilities: Callable[[Tensor], Tensor], truth: Tensor) -> Tensor:
+    """Fit the class factors (C,) with which `probabilities(factors)` (N, C) is most likely for the truth (N, C).
 
-Bin = tuple[int, float, float]  # how many answers, their mean confidence, the share of them that is right
-
-
-def reliability(confidence: np.ndarray, right: np.ndarray) -> list[Bin]:
-    """The answers in fifteen bins of equal width of confidence; empty bins are left out."""
-    numbers = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    members = [numbers == number for number in np.unique(numbers)]
-    return [(int(inside.sum()), float(confidence[inside].mean()), float(right[inside].mean())) for inside in members]
-
-
-def calibration_error(bins: Sequence[Bin]) -> float:
-    """Mean gap between confidence and accuracy, 0..1, over the bins, weighted by their size."""
-    return sum(count * abs(confidence - right) for count, confidence, right in bins) / sum(
-        count for count, _, _ in bins
-    )
-
-
-def fit_factors(answer: Callable[[Tensor], Tensor], truth: Tensor) -> Tensor:
-    """The factors (C,) at which probabilities (N, C) = answer(factors) fit the truth (N, C), all labels weighing alike.
-
-    The bias of bias-corrected temperature scaling (Alexandari et al. 2020, arXiv:1901.06852), for labels as if they
-    were equally frequent, so that rare ones are found. Their geometric mean is 1; a label that is missing gets 1.
+    All labels weigh alike, as if they were equally frequent, so that rare ones are found. This is the bias of
+    bias-corrected temperature scaling (Alexandari et al. 2020, arXiv:1901.06852). The factors' geometric mean is 1, and
+    a label that does not occur keeps 1.
     """
     counts = truth.sum(dim=0)
     present = counts > 0
@@ -44,17 +25,17 @@ def fit_factors(answer: Callable[[Tensor], Tensor], truth: Tensor) -> Tensor:
         return torch.where(present, log_factors - log_factors[present].mean(), 0.0).exp()
 
     def loss() -> Tensor:
-        likelihood = (truth * weight * answer(factors()).clamp(min=1e-30).log()).sum() / present.sum()
-        return (log_factors.square() * weight).mean() - likelihood  # of few faces little is believed
+        likelihood = (truth * weight * probabilities(factors()).clamp(min=1e-30).log()).sum() / present.sum()
+        return (log_factors.square() * weight).mean() - likelihood  # a prior: few faces move a factor little
 
     _minimise(loss, log_factors)
     return factors().detach().float()
 
 
-def fit_temperature(answer: Callable[[Tensor], Tensor], labels: Tensor) -> float:
-    """The temperature at which probabilities (N, C) = answer(temperature) make the labels (N,) likeliest."""
+def fit_temperature(probabilities: Callable[[Tensor], Tensor], labels: Tensor) -> float:
+    """Fit the temperature at which `probabilities(temperature)` (N, C) is most likely for the labels (N,)."""
     log_temperature = torch.zeros((), dtype=torch.double, requires_grad=True)
-    _minimise(lambda: functional.nll_loss(answer(log_temperature.exp()).log(), labels), log_temperature)
+    _minimise(lambda: functional.nll_loss(probabilities(log_temperature.exp()).log(), labels), log_temperature)
     return float(log_temperature.detach().exp())
 
 

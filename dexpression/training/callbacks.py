@@ -1,4 +1,4 @@
-"""What happens between the batches of a run: seeds, growing faces, averaged weights, checkpoints, bfloat16."""
+"""Callbacks of a training run: seeds, progressive resizing, averaged weights, checkpoints, bfloat16."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 
 class SeedEpochs(Callback):
-    """Make an epoch depend on the seed and its number alone: a run gone on with equals one that was never stopped."""
+    """Seed each epoch by its number, so that a run that continues gives the same weights as one without a stop."""
 
     order = -90
 
@@ -31,18 +31,18 @@ class SeedEpochs(Callback):
         self.learn.dls.train.rng = random.Random(seed)
 
 
-class GrowFaces(Callback):
-    """Train on faces shrunk to `smallest` pixels a side at first, on whole ones in the last third of the epochs.
+class ProgressiveResizing(Callback):
+    """Train on small faces first and on full-size faces in the last third of the epochs (Tan and Le 2021).
 
-    That is the last one at least. A run takes a quarter less time: progressive resizing, as in Tan and Le 2021
-    (EfficientNetV2). The side grows by 8 pixels, so that maps which are halved three times stay whole.
+    The side grows from `smallest` to `largest` pixels, in steps of 8, since the network halves its maps three times.
+    The last epoch always has full-size faces. A run takes a quarter less time.
     """
 
     def __init__(self, smallest: int, largest: int) -> None:
         self.sides = range(smallest, largest + 1, 8)
 
     def before_train(self) -> None:
-        share = 1.5 * self.epoch / self.n_epoch  # of the two thirds in which they grow
+        share = 1.5 * self.epoch / self.n_epoch  # of the two thirds of the epochs in which faces grow
         last = len(self.sides) - 1
         self.side = self.sides[last if self.epoch + 1 == self.n_epoch else min(int(share * last), last)]
 
@@ -54,7 +54,7 @@ class GrowFaces(Callback):
 
 
 class WeightAverage(Callback):
-    """Validate, and end, with the exponential moving average of the weights."""
+    """Validate, and end the run, with the exponential moving average of the weights."""
 
     order = -80  # before fastai puts the model into evaluation mode
 
@@ -80,9 +80,9 @@ class WeightAverage(Callback):
 
 
 class Checkpoint(Callback):
-    """Save the run after every epoch, and take it up where it was saved; finished epochs are shown, not repeated."""
+    """Save the run after every epoch, and continue from the saved state; finished epochs are shown but not repeated."""
 
-    order = 70  # after the recorder, whose table finished epochs are put back into
+    order = 70  # after the recorder, because finished epochs are put back into its table
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -98,7 +98,7 @@ class Checkpoint(Callback):
         optimizer.load_state_dict({"state": state["optimizer"], "hypers": optimizer.hypers})
         self.finished = state["epochs"]
         loss = state["smooth_loss"]
-        loss["val"] = loss["val"].cpu()  # fastai records on the CPU, wherever it trains
+        loss["val"] = loss["val"].cpu()  # fastai records on the CPU, whatever device trains
         vars(self.learn.recorder.smooth_loss).update(loss)
 
     def before_epoch(self) -> None:
@@ -110,12 +110,12 @@ class Checkpoint(Callback):
         if self.epoch < len(self.finished):
             return
         recorder = self.learn.recorder
-        partial = self.file.with_suffix(".partial")  # a run stopped while saving keeps its last checkpoint
+        partial = self.file.with_suffix(".partial")  # a run stopped while it saves keeps its last checkpoint
         torch.save(
             {
                 "network": self.learn.weight_average.network.state_dict(),
                 "average": self.learn.weight_average.average.state_dict(),
-                "optimizer": list(self.learn.opt.state_dict()["state"]),  # the schedule sets the rest
+                "optimizer": list(self.learn.opt.state_dict()["state"]),  # the schedule sets the hyperparameters
                 "epochs": [[float(value) for value in row] for row in recorder.values],
                 "smooth_loss": {"count": recorder.smooth_loss.count, "val": recorder.smooth_loss.val},
             },
@@ -125,7 +125,7 @@ class Checkpoint(Callback):
 
 
 class Bfloat16(MixedPrecision):
-    """fastai's mixed precision on whatever device the data is on; its own is for CUDA alone."""
+    """Mixed precision in bfloat16 on any device; fastai's own callback works on CUDA alone."""
 
     def __init__(self, device_type: str) -> None:
         super().__init__(amp_mode=AMPMode.BF16)
@@ -138,9 +138,10 @@ class Bfloat16(MixedPrecision):
 
 
 def is_faster_in_bfloat16(device: torch.device) -> bool:
-    """True for GPUs that have it, and for CPUs on which a convolution that is learnt in it takes less time.
+    """Whether a device trains faster in bfloat16 than in float32: measured on a CPU, asked of the driver on a GPU.
 
-    No flag of the processor tells: of two with AVX512-BF16 alone, one took 1.2 and one 0.5 times as long as in float32.
+    Processor flags do not tell. Of two processors with AVX512-BF16, one took 1.2 and one 0.5 times as long as in
+    float32.
     """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))

@@ -1,4 +1,7 @@
-"""Every face is tested once, by a network that never saw it: the protocol of the paper, and of most small data sets."""
+"""Cross-validation: every face is tested once, by a network that was not trained on it.
+
+This is the protocol of the paper and of most small data sets.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,10 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from dexpression.errors import DataError
 from dexpression.training.data import distinct_faces, read_labelled, split_dataloaders
-from dexpression.training.distillation import train_network
-from dexpression.training.evaluation import Evaluation
-from dexpression.training.fitting import Recipe, dataloader_options
-from dexpression.training.run import evaluate_learner
+from dexpression.training.evaluation import Evaluation, evaluate_learner
+from dexpression.training.fitting import dataloader_options, resolve_precision
+from dexpression.training.recipe import Recipe
+from dexpression.training.run import train_network
 from dexpression.training.sources import Face
 
 logger = logging.getLogger(__name__)
@@ -25,12 +28,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """One evaluation a fold."""
+    """The evaluations of all folds, one each."""
 
     folds: Sequence[Evaluation]
 
     def table(self) -> str:
-        """For people: a line a fold, and mean and spread (standard deviation over the folds)."""
+        """Format one line a fold, and the mean and standard deviation over the folds."""
         lines = [
             f"fold {number:2}  n {fold.n:6}  accuracy {fold.accuracy:.4f}  balanced {fold.balanced_accuracy:.4f}"
             for number, fold in enumerate(self.folds, start=1)
@@ -48,18 +51,21 @@ class CrossValidation:
 def crossvalidate(
     source: Path, recipe: Recipe, runs: Path, folds: int = 10, group_by: re.Pattern[str] | None = None
 ) -> CrossValidation:
-    """Train `folds` networks by the recipe, each tested on its own part of `source`; raises DataError.
+    """Train one network a fold by the recipe, and test each on its own part of `source`; raises DataError.
 
-    Splits of the source are laid aside. `group_by` finds in a file's name what must never stand on both sides, such as
-    the person: its first group, or the whole match. A stopped run goes on where it was.
+    The splits of the source are ignored. `group_by` matches the part of a file's name, such as the person, whose
+    images must never be both trained on and tested: its first group, or the whole match. A run that was stopped
+    continues.
     """
     faces = distinct_faces(read_labelled(source, recipe.labels, recipe.image_size).faces)
     results = []
     for train, valid in _folds(faces, folds, group_by, recipe.seed):
         set_seed(recipe.seed)
-        learner = train_network(split_dataloaders(train, valid, **dataloader_options(recipe)), recipe, runs)
-        # These were fitted to the labels of the very faces that are tested.
-        learner.loss_func.factors, learner.loss_func.temperature = None, 1.0
+        dataloaders = split_dataloaders(train, valid, **dataloader_options(recipe))
+        recipe = resolve_precision(recipe, dataloaders, runs)
+        learner = train_network(dataloaders, recipe, runs)
+        # Both were fitted to the labels of the tested faces.
+        learner.loss_func.class_factors, learner.loss_func.temperature = None, 1.0
         results.append(evaluate_learner(learner)[recipe.labels])
         logger.info("Fold %d of %d: accuracy %.4f", len(results), folds, results[-1].accuracy)
     return CrossValidation(results)
@@ -72,12 +78,14 @@ def _folds(
     groups = [_group(face, group_by) for face in faces] if group_by else None
     rarest = min(labels.count(label) for label in set(labels))
     if not 2 <= count <= rarest:
-        raise DataError(f"{count} folds cannot be made: the rarest label has {rarest} images. Choose 2 to {rarest}.")
+        raise DataError(f"{count} folds are not possible: the rarest label has {rarest} images. Choose 2 to {rarest}.")
     if groups and len(set(groups)) < count:
-        raise DataError(f"{count} folds cannot be made of {len(set(groups))} groups. Choose fewer, or group otherwise.")
+        raise DataError(
+            f"{count} folds are not possible with {len(set(groups))} groups. Choose fewer, or group otherwise."
+        )
     kind = StratifiedGroupKFold if groups else StratifiedKFold
-    for inside, outside in kind(count, shuffle=True, random_state=seed).split(faces, labels, groups):
-        yield [faces[index] for index in inside], [faces[index] for index in outside]
+    for train, valid in kind(count, shuffle=True, random_state=seed).split(faces, labels, groups):
+        yield [faces[index] for index in train], [faces[index] for index in valid]
 
 
 def _group(face: Face, pattern: re.Pattern[str]) -> str:

@@ -1,4 +1,4 @@
-"""A network taught by the answers of several, itself among them, which were taught by labels."""
+"""Self-distillation: a trained network continues to learn from the probabilities of several trained networks."""
 
 from __future__ import annotations
 
@@ -9,55 +9,49 @@ from pathlib import Path
 
 import torch
 from fastai.callback.core import Callback
-from fastai.data.core import DataLoaders
 from fastai.learner import Learner
 from torch import Tensor, nn
 
-from dexpression.training.fitting import Recipe, create_learner, fit, run_cycle, run_folder
+from dexpression.training.fitting import create_learner, fit, run_cycle, run_folder
+from dexpression.training.recipe import Recipe
 
 logger = logging.getLogger(__name__)
 
-# What this and `Teach` do is measured in notebooks/experiments.md, "Three seeds, and students of them".
-STUDENT_PEAK = 0.2  # of the recipe's learning rate: at 0.5 a student forgot more than it learnt in 6 epochs
-
-
-def train_network(dataloaders: DataLoaders, recipe: Recipe, runs: Path) -> Learner:
-    """The whole recipe; a stopped run goes on where it was."""
-    learner = create_learner(dataloaders, recipe)
-    fit(learner, recipe, runs)
-    return train_student(learner, recipe, runs) if recipe.student_epochs else learner
+# Measured in notebooks/experiments.md, "Three seeds, and students of them".
+STUDENT_PEAK = 0.2  # share of the recipe's learning rate: at 0.5 a student forgot more than it learned in 6 epochs
 
 
 def train_student(learner: Learner, recipe: Recipe, runs: Path) -> Learner:
-    """Teach a student that goes on from a learner that `fit` trained what this and other teachers answer.
+    """Train a student, which starts from the weights of a trained learner, on the probabilities of several teachers.
 
-    The others are trained first, of the seeds that follow. The student sees no label and no vote: what it is told
-    differs with every change of a face, so that it cannot be learnt by heart, and the mean of several networks is
-    right more often than any (see notebooks/experiments.md).
+    The learner is the first teacher. The others are trained first, with the seeds that follow. The student learns
+    from no label and no vote. Targets that change with every augmentation of a face cannot be memorised, and the mean
+    of several networks is more accurate than each of them (see notebooks/experiments.md).
     """
     teachers = [learner.model]
     for seed in range(recipe.seed + 1, recipe.seed + recipe.teachers):
-        another = dataclasses.replace(recipe, seed=seed)
-        other = create_learner(learner.dls, another)
+        other_recipe = dataclasses.replace(recipe, seed=seed)
+        other = create_learner(learner.dls, other_recipe)
         logger.info("Teacher %d of %d, %d epochs", len(teachers) + 1, recipe.teachers, recipe.epochs)
-        fit(other, another, runs)
+        fit(other, other_recipe, runs)
         teachers.append(other.model)
-    # Smoothing and weights are in what the teachers answer.
+    # The teachers' probabilities contain smoothing and class weights already.
     student = create_learner(learner.dls, dataclasses.replace(recipe, label_smoothing=0.0, balance=0.0))
     student.model.load_state_dict(learner.model.state_dict())
-    logger.info("The student of %d, %d epochs", len(teachers), recipe.student_epochs)
+    logger.info("Student of %d teachers, %d epochs", len(teachers), recipe.student_epochs)
     peak = STUDENT_PEAK * recipe.learning_rate
-    run_cycle(student, recipe, run_folder(student, recipe, runs), recipe.student_epochs, peak, Teach(teachers))
+    folder = run_folder(student.dls, recipe, runs)
+    run_cycle(student, recipe, folder, recipe.student_epochs, peak, KnowledgeDistillation(teachers))
     return student
 
 
-class Teach(Callback):
-    """Put teachers' answers, of each head, to the very faces of a batch in place of its labels and votes.
+class KnowledgeDistillation(Callback):
+    """Replace the labels and votes of a training batch by the teachers' probabilities, one set a head.
 
-    The teacher sees what the student sees, changed as it is, and in every other batch mixed two and two until the last
-    fifth of the epochs (Beyer et al. 2022, "A good teacher is patient and consistent"), but mirrored every other time,
-    since both are the same face. Each face is read by one teacher alone: over the epochs that teaches their mean, at
-    the price of one.
+    Teacher and student see the same augmented faces (Beyer et al. 2022, "A good teacher is patient and consistent").
+    In half of the batches, until the last fifth of the epochs, faces are mixed in pairs. In half of them the teacher
+    sees the faces mirrored, since both are the same expression. Only one teacher reads each face: over the epochs the
+    student learns their mean, at the cost of one.
     """
 
     order = 50  # after the precision is set
@@ -70,21 +64,21 @@ class Teach(Callback):
             return
         faces = self.learn.xb[0]
         if self.epoch < 0.8 * self.n_epoch and torch.rand(()) < 0.5:
-            faces = _mixed(faces)
-        answers = self._answers(faces)
-        heads = answers.unbind(dim=1) if answers.dim() == 3 else (answers,)
+            faces = _mix_pairs(faces)
+        targets = self._teach(faces)
+        heads = targets.unbind(dim=1) if targets.dim() == 3 else (targets,)
         self.learn.xb = (faces,)
-        self.learn.yb = heads[: len(self.learn.yb)]  # where nobody voted, the second head learns nothing
+        self.learn.yb = heads[: len(self.learn.yb)]  # without votes, the second head learns nothing
 
     @torch.no_grad()
-    def _answers(self, faces: Tensor) -> Tensor:
+    def _teach(self, faces: Tensor) -> Tensor:
         seen = faces.flip(-1) if torch.rand(()) < 0.5 else faces
-        parts = seen.chunk(len(self.teachers))  # of a shuffled batch
+        parts = seen.chunk(len(self.teachers))  # the batch is shuffled, so any teacher may get any face
         logits = [teacher(part) for teacher, part in zip(self.teachers, parts, strict=False)]
         return torch.cat(logits).float().softmax(dim=-1)
 
 
-def _mixed(faces: Tensor) -> Tensor:
-    """Each face of a batch (N, ...) and another one, in shares drawn anew: of which no teacher knows a label."""
+def _mix_pairs(faces: Tensor) -> Tensor:
+    """Mix each face of a batch (N, ...) with another one in a random share: such a face has no label to memorise."""
     shares = torch.rand(len(faces), *[1] * (faces.dim() - 1), device=faces.device)
     return torch.lerp(faces.flip(0), faces, shares)

@@ -1,4 +1,4 @@
-"""How well a model does on labelled faces: accuracy, recall, confusion, calibration."""
+"""Scores of a model, a backend or a learner on labelled faces: accuracy, recall, confusion, calibration."""
 
 from __future__ import annotations
 
@@ -6,28 +6,35 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from sklearn.metrics import confusion_matrix
 
+from dexpression.engine import Backend
 from dexpression.errors import DataError
 from dexpression.labels import LABEL_SETS, LabelSet
-from dexpression.prediction import FaceClassifier
+from dexpression.prediction import FaceClassifier, name_probabilities
 from dexpression.reading import Prediction
-from dexpression.training.calibration import Bin, calibration_error, reliability
 from dexpression.training.sources import VOTE_FILES, Face, FaceSet, Split, add_votes, find_votes, read_faces
+
+if TYPE_CHECKING:
+    from fastai.learner import Learner
 
 logger = logging.getLogger(__name__)
 
 BATCH = 256
-
+BINS = 15
+Bin = tuple[int, float, float]  # number of predictions, their mean confidence, their accuracy
 Truth = Literal["labels", "votes"]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores 0..1 over `n` faces. `confusion` counts faces: a row a true label, a column an answer, as in `labels`."""
+    """Scores 0..1 over `n` faces.
+
+    `confusion` counts faces: one row a true label, one column a predicted label, both in the order of `labels`.
+    """
 
     n: int
     accuracy: float
@@ -42,7 +49,7 @@ class Evaluation:
         return asdict(self)
 
     def table(self) -> str:
-        """For people, in plain text."""
+        """Format the scores as plain text, with the confusion matrix."""
         width = max(map(len, self.labels))
         lines = [
             f"n                 {self.n}",
@@ -67,10 +74,11 @@ def evaluate(
     truth: Truth = "labels",
     votes: Path | None = None,
 ) -> Evaluation:
-    """Score a folder of class folders or fer2013.csv; raises DataError.
+    """Score a model on class folders or fer2013.csv; raises DataError.
 
-    Without `labels`: all that the model knows. Where the source has splits and none is named: its valid split. The
-    truth is the label, or what most FER+ annotators saw: their `votes` lie in the source or beside it if not named.
+    Without `labels`, all labels of the model are scored. Without `split`, a source that has splits is scored on valid.
+    The truth is either the labels or the FER+ majority vote. The file of votes is `votes`, or lies in the source or
+    beside it.
     """
     vocabulary = LABEL_SETS[labels] if labels else classifier.labels
     found = read_faces(source, classifier.image_size)
@@ -82,17 +90,17 @@ def evaluate(
 
 
 def score(truth: Sequence[str], predictions: Sequence[Prediction], labels: Sequence[str]) -> Evaluation:
-    """Compare predictions with true labels, one each, as if `labels` were all: faces of others are left out."""
+    """Compare each prediction with its true label, as if `labels` were the only ones; other faces are left out."""
     kept = [(true, given.among(labels)) for true, given in zip(truth, predictions, strict=True) if true in labels]
     truth, predictions = [true for true, _ in kept], [given for _, given in kept]
-    answers = [prediction.emotion for prediction in predictions]
-    confusion = confusion_matrix(truth, answers, labels=list(labels))
+    predicted = [prediction.emotion for prediction in predictions]
+    confusion = confusion_matrix(truth, predicted, labels=list(labels))
     occurring = confusion.sum(axis=1)
     recall = {
         label: float(confusion[index, index] / occurring[index]) if occurring[index] else None
         for index, label in enumerate(labels)
     }
-    right = np.array([answer == true for answer, true in zip(answers, truth, strict=True)])
+    right = np.array([label == true for label, true in zip(predicted, truth, strict=True)])
     bins = reliability(np.array([prediction.confidence for prediction in predictions]), right)
     return Evaluation(
         n=len(truth),
@@ -103,6 +111,20 @@ def score(truth: Sequence[str], predictions: Sequence[Prediction], labels: Seque
         ece=calibration_error(bins),
         reliability=bins,
         labels=list(labels),
+    )
+
+
+def reliability(confidence: np.ndarray, right: np.ndarray) -> list[Bin]:
+    """Sort predictions into fifteen bins of confidence, of equal width, without the empty ones (Guo et al. 2017)."""
+    numbers = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    members = [numbers == number for number in np.unique(numbers)]
+    return [(int(inside.sum()), float(confidence[inside].mean()), float(right[inside].mean())) for inside in members]
+
+
+def calibration_error(bins: Sequence[Bin]) -> float:
+    """Expected calibration error, 0..1: the gap between confidence and accuracy, averaged over all predictions."""
+    return sum(count * abs(confidence - right) for count, confidence, right in bins) / sum(
+        count for count, _, _ in bins
     )
 
 
@@ -127,6 +149,38 @@ def _chosen_split(found: FaceSet, split: Split | None) -> FaceSet:
 
 
 def predict_faces(classifier: FaceClassifier, faces: Sequence[Face]) -> Iterator[Prediction]:
-    """One prediction a face, a batch at a time."""
+    """Predict one batch of faces after the other; yields one prediction a face."""
     for start in range(0, len(faces), BATCH):
         yield from classifier.predict([face.image for face in faces[start : start + BATCH]])
+
+
+def evaluate_learner(learner: Learner) -> dict[str, Evaluation]:
+    """Score a learner on its valid split, once for each label set that it knows and, if there are votes, by votes.
+
+    A truth that occurs in no face of the split is left out.
+    """
+    from dexpression.training.data import has_votes  # imports fastai, which `evaluate` does without
+
+    labels = list(learner.dls.vocab)
+    with learner.no_bar():
+        probabilities = learner.get_preds()[0]
+    predictions = name_probabilities(labels, probabilities.numpy())
+    faces = learner.dls.valid_ds.items
+    truth = [face.label for face in faces]
+    truths: dict[str, tuple[list[str], Sequence[str]]] = {
+        name: (truth, members) for name, members in LABEL_SETS.items() if set(members) <= set(labels)
+    }
+    if has_votes(learner.dls):
+        truths["votes"] = [face.majority or "" for face in faces], labels
+    return {
+        name: score(true, predictions, members)
+        for name, (true, members) in truths.items()
+        if not set(true).isdisjoint(members)
+    }
+
+
+def evaluate_backend(backend: Backend, learner: Learner) -> Evaluation:
+    """Score a backend on the learner's valid split, over all labels."""
+    faces, labels = learner.dls.valid_ds.items, list(learner.dls.vocab)
+    classifier = FaceClassifier(backend, labels, faces[0].image.width)
+    return score([face.label for face in faces], list(predict_faces(classifier, faces)), labels)

@@ -1,4 +1,4 @@
-"""The recipe, and a run of it that can be stopped and gone on with."""
+"""Train a learner by a recipe, in a run that continues after a stop; then calibrate it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import fastai.callback.progress  # noqa: F401  # progress bars, and Learner.no_bar
 import torch
@@ -23,89 +22,30 @@ from torch import Tensor
 from torch.nn import functional
 
 from dexpression.artifact.export import load_exported
-from dexpression.artifact.manifest import Manifest, manifest_path
 from dexpression.errors import RecipeError
-from dexpression.labels import LabelSet
 from dexpression.network.architecture import DeXpression
 from dexpression.network.loss import EmotionLoss, label_logits
 from dexpression.training.augmentation import augmentations
-from dexpression.training.calibration import fit_factors, fit_temperature
+from dexpression.training.calibration import fit_class_factors, fit_temperature
 from dexpression.training.callbacks import (
     Bfloat16,
     Checkpoint,
-    GrowFaces,
+    ProgressiveResizing,
     SeedEpochs,
     WeightAverage,
     is_faster_in_bfloat16,
 )
 from dexpression.training.data import face_dataloaders, fingerprint, has_votes, images_per_label
 from dexpression.training.optimizer import muon
+from dexpression.training.recipe import IMAGE_SIZES, Recipe
 
-Network = Literal["compact", "paper"]
-Precision = Literal["auto", "bfloat16", "float32"]
-
-RANGES = {
-    "epochs": (1, 10_000),
-    "batch_size": (2, 65_536),  # batch normalisation learns nothing from one image
-    "learning_rate": (1e-8, 10.0),
-    "weight_decay": (0.0, 1.0),
-    "label_smoothing": (0.0, 0.9),
-    "balance": (0.0, 1.0),
-    "ema_decay": (0.0, 0.99999),
-    "votes": (0.0, 10.0),
-    "blend": (0.0, 1.0),
-    "augmentation": (0.0, 2.0),
-    "student_epochs": (0, 10_000),
-    "teachers": (1, 100),
-    "seed": (0, 2**31),  # every epoch adds a thousand, and numpy takes 32 bits
-}
-# Pixels a side in the first epochs and in the last. The paper's linear layer takes one size alone.
-IMAGE_SIZES: dict[Network, tuple[int, int]] = {"compact": (32, 48), "paper": (224, 224)}
-
-MOMENTUM = 0.95  # throughout: what one cycle varies for AdamW, Muon was made to keep
+MOMENTUM = 0.95  # constant: the one-cycle schedule varies it for AdamW, but Muon is used with a fixed one
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that decides what a run learns, besides the data."""
-
-    network: Network = "compact"
-    labels: LabelSet = "seven"
-    epochs: int = 60
-    batch_size: int = 128
-    learning_rate: float = 3e-3  # the peak of the cycle
-    weight_decay: float = 0.2
-    label_smoothing: float = 0.1
-    balance: float = 0.5  # a label of n images weighs n to the power of minus this: DISGUST has a twentieth of HAPPY's
-    ema_decay: float = 0.998  # of the averaged weights: about the last two epochs of FER2013
-    votes: float = 1.0  # weight, beside the label's, of the head that learns FER+ votes; 0, or no votes: no such head
-    blend: float = 0.35  # that head's share in the answer: a middle way between both truths, see model/README.md
-    augmentation: float = 1.0  # strength of what is done to a training face, see `augmentation`
-    precision: Precision = "auto"
-    seed: int = 0
-    start: Path | None = None  # an exported learner to go on from, instead of from nothing
-    student_epochs: int = 0  # in which the network goes on, from teachers' answers; 0: it learns from labels alone
-    teachers: int = 3  # itself as it was, and others trained alike, of the seeds that follow
-
-    def __post_init__(self) -> None:
-        for name, (lowest, highest) in RANGES.items():
-            value = getattr(self, name)
-            if not lowest <= value <= highest:
-                raise RecipeError(f"{name} is {value}. It takes {lowest} to {highest}.")
-
-    @property
-    def image_size(self) -> int:
-        return IMAGE_SIZES[self.network][1]
-
-    def facts(self) -> dict[str, Any]:
-        """The values as JSON takes them; of an exported learner the digest, wherever it lies."""
-        return dataclasses.asdict(self) | {"start": self.start and Manifest.read(manifest_path(self.start)).sha256}
-
-
 def recipe_dataloaders(source: Path, recipe: Recipe, votes: Path | None = None) -> DataLoaders:
-    """The faces of `source` as this recipe sees them."""
+    """Read the faces of `source` into DataLoaders as the recipe says; see `face_dataloaders`."""
     set_seed(recipe.seed)
     return face_dataloaders(
         source,
@@ -117,7 +57,7 @@ def recipe_dataloaders(source: Path, recipe: Recipe, votes: Path | None = None) 
 
 
 def dataloader_options(recipe: Recipe) -> dict[str, Any]:
-    """The recipe's part of the arguments of `face_dataloaders` and of `split_dataloaders`."""
+    """The arguments of `face_dataloaders` and `split_dataloaders` that a recipe decides."""
     return {
         "labels": recipe.labels,
         "with_votes": recipe.votes > 0,
@@ -126,8 +66,25 @@ def dataloader_options(recipe: Recipe) -> dict[str, Any]:
     }
 
 
+def resolve_precision(recipe: Recipe, dataloaders: DataLoaders, runs: Path) -> Recipe:
+    """Replace the precision `auto` by that of the run which was begun with this recipe, or else by the faster one.
+
+    Which is faster is measured, and a busy machine may measure otherwise. A run that continues has to keep its
+    precision, so a run in `runs` decides first.
+    """
+    if recipe.precision != "auto":
+        return recipe
+    bfloat16, float32 = (dataclasses.replace(recipe, precision=name) for name in ("bfloat16", "float32"))
+    for begun in (bfloat16, float32):
+        if training_folder(dataloaders, begun, runs).exists():
+            return begun
+    return bfloat16 if is_faster_in_bfloat16(dataloaders.device) else float32
+
+
 def create_learner(dataloaders: DataLoaders, recipe: Recipe) -> Learner:
-    """A learner yet to be trained; the same recipe starts from the same weights."""
+    """Create an untrained learner; the same recipe gives the same weights. Its precision has to be resolved."""
+    if recipe.precision == "auto":
+        raise RecipeError("precision is auto. Choose bfloat16 or float32, or call resolve_precision first.")
     set_seed(recipe.seed)
     network = _start_network(recipe.start, dataloaders, recipe) if recipe.start else _new_network(dataloaders, recipe)
     device = dataloaders.device
@@ -145,74 +102,94 @@ def create_learner(dataloaders: DataLoaders, recipe: Recipe) -> Learner:
         metrics=accuracy,
         opt_func=muon,
         wd=recipe.weight_decay,
-        cbs=[Bfloat16(device.type)] if _is_in_bfloat16(recipe.precision, device) else [],
-        path=Path("runs"),  # where fastai's learning rate finder keeps the weights it puts back
+        cbs=[Bfloat16(device.type)] if recipe.precision == "bfloat16" else [],
+        path=Path("runs"),  # where fastai's learning rate finder keeps the weights that it puts back
     )
 
 
 def fit(learner: Learner, recipe: Recipe, runs: Path) -> Path:
-    """Train on labels, and on votes where there are any, by the recipe; see `run_cycle`."""
-    folder = run_folder(learner, recipe, runs, without=("student_epochs", "teachers"))
-    run_cycle(learner, recipe, folder, recipe.epochs, recipe.learning_rate, GrowFaces(*IMAGE_SIZES[recipe.network]))
+    """Train on labels, and on votes if there are any; returns the folder of the run. See `run_cycle`."""
+    folder = training_folder(learner.dls, recipe, runs)
+    resizing = ProgressiveResizing(*IMAGE_SIZES[recipe.network])
+    run_cycle(learner, recipe, folder, recipe.epochs, recipe.learning_rate, resizing)
     return folder
 
 
-def run_folder(learner: Learner, recipe: Recipe, runs: Path, without: Sequence[str] = ()) -> Path:
-    """The folder named after the data and what of the recipe decides what is learnt: no run takes up another's."""
-    unlearnt = {"blend", *without}  # the blend is of the answer alone
-    learnt = {name: value for name, value in recipe.facts().items() if name not in unlearnt}
-    identity = json.dumps([learnt, fingerprint(learner.dls)], sort_keys=True)
+def training_folder(dataloaders: DataLoaders, recipe: Recipe, runs: Path) -> Path:
+    """The folder of a run of `fit`, before any self-distillation; see `run_folder`."""
+    return run_folder(dataloaders, recipe, runs, ignored=("student_epochs", "teachers"))
+
+
+def run_folder(dataloaders: DataLoaders, recipe: Recipe, runs: Path, ignored: Sequence[str] = ()) -> Path:
+    """The folder of a run: its name is a digest of the data and of the options that decide what is learned.
+
+    So a run never continues from the checkpoint of another. `ignored` options do not count.
+    """
+    ignored = ("blend", *ignored)  # the blend changes probabilities, not weights
+    learned = {name: value for name, value in recipe.facts().items() if name not in ignored}
+    identity = json.dumps([learned, fingerprint(dataloaders)], sort_keys=True)
     return runs / f"{recipe.network}-{recipe.labels}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
 
 
-def run_cycle(learner: Learner, recipe: Recipe, folder: Path, epochs: int, peak: float, lesson: Callback) -> None:
-    """Train for one cycle, from the folder's checkpoint if this very run was stopped.
+def run_cycle(
+    learner: Learner, recipe: Recipe, folder: Path, epochs: int, peak: float, batch_callback: Callback
+) -> None:
+    """Train for one cycle with the highest learning rate `peak`, from the folder's checkpoint if there is one.
 
-    The lesson is what changes a batch before it is learnt. The learner ends up averaged and calibrated.
+    `batch_callback` changes every batch before the network learns from it. Afterwards the learner has the averaged
+    weights and is calibrated.
     """
     folder.mkdir(parents=True, exist_ok=True)
     logger.info("Checkpoints of this run: %s", folder)
     callbacks = [
         SeedEpochs(recipe.seed),
-        lesson,
+        batch_callback,
         WeightAverage(recipe.ema_decay),
         Checkpoint(folder / "checkpoint.pth"),
     ]
     learner.fit_one_cycle(epochs, peak, moms=(MOMENTUM,) * 3, cbs=callbacks, reset_opt=True)
-    # Kept apart from the recorder, which every later prediction starts anew.
+    # A copy, because every later prediction resets the recorder.
     learner.history = {
         "columns": list(learner.recorder.metric_names[1:-1]),
         "epochs": [[round(float(value), 4) for value in row] for row in learner.recorder.values],
     }
-    learner.remove_cb(Bfloat16)  # an exported learner answers in float32, so that is what is calibrated and scored
+    learner.remove_cb(Bfloat16)  # an exported learner answers in float32, so float32 is calibrated and scored
     calibrate(learner)
 
 
 def calibrate(learner: Learner) -> None:
-    """Choose, on the valid split, the answer's factors, for labels and votes as they blend, and its temperature."""
-    with learner.no_bar(), learner.removed_cbs([learner.recorder]):  # which would forget the run for this
+    """Fit the class factors and the temperature on the valid split.
+
+    The factors are fitted to labels and votes, mixed as `blend` says, the temperature to labels alone.
+    """
+    with learner.no_bar(), learner.removed_cbs([learner.recorder]):  # the recorder would forget the run
         logits, truth = learner.get_preds(act=noop)
-    labels, *shares = truth if has_votes(learner.dls) else (truth,)
+    labels, *votes = truth if has_votes(learner.dls) else (truth,)
     loss, logits = learner.loss_func, logits.double()
     blended = functional.one_hot(labels, len(learner.dls.vocab)).double()
-    if shares:
-        blended = torch.lerp(blended, shares[0].double(), loss.blend)
-    loss.factors = fit_factors(lambda factors: loss.answer(logits, 1.0, factors), blended)
-    loss.temperature = fit_temperature(lambda temperature: loss.answer(logits, temperature, loss.factors), labels)
+    if votes:
+        blended = torch.lerp(blended, votes[0].double(), loss.blend)
+    loss.class_factors = fit_class_factors(lambda factors: loss.probabilities(logits, 1.0, factors), blended)
+    loss.temperature = fit_temperature(
+        lambda temperature: loss.probabilities(logits, temperature, loss.class_factors), labels
+    )
 
 
 def class_weights(dataloaders: DataLoaders, balance: float) -> Tensor | None:
-    """A weight a label, 1 on average over the training images; None where all weigh the same."""
+    """Weights (C,), one a label, with mean 1 over the training images; None if all labels weigh the same.
+
+    A label with n training images weighs n to the power of -`balance`.
+    """
     if balance == 0:
         return None
     images = images_per_label(dataloaders)["train"]
     counts = torch.tensor([float(images.get(label, 0)) for label in dataloaders.vocab])
-    weights = torch.where(counts > 0, counts**-balance, 0.0)  # what no image has is not to be learnt, smoothed or not
+    weights = torch.where(counts > 0, counts**-balance, 0.0)  # label smoothing must not teach a label without images
     return weights * counts.sum() / (weights * counts).sum()
 
 
 def accuracy(logits: Tensor, labels: Tensor, *_votes: Tensor) -> Tensor:
-    """Share of right answers, 0..1, of the head that learns labels."""
+    """Accuracy, 0..1, of the head that learns labels."""
     return (label_logits(logits).argmax(dim=1) == labels).float().mean()
 
 
@@ -226,17 +203,14 @@ def _start_network(start: Path, dataloaders: DataLoaders, recipe: Recipe) -> DeX
     network: DeXpression = learner.model
     given, wanted = (manifest.labels, manifest.image_size), (list(dataloaders.vocab), recipe.image_size)
     if given != wanted:
-        raise RecipeError(f"{start.name} is for {_spell(*given)}; this run is for {_spell(*wanted)}. Choose the same.")
-    if has_votes(dataloaders) and network.heads == 1:
         raise RecipeError(
-            f"{start.name} has no head for votes, which these faces have. Set votes to 0, or name another."
+            f"{start.name} is for {_describe_input(*given)}; this run is for {_describe_input(*wanted)}. "
+            "Choose the same."
         )
+    if has_votes(dataloaders) and network.heads == 1:
+        raise RecipeError(f"{start.name} has no head for votes, but these faces have votes. Set votes to 0.")
     return network
 
 
-def _spell(labels: list[str], image_size: int) -> str:
+def _describe_input(labels: list[str], image_size: int) -> str:
     return f"{len(labels)} labels and {image_size}x{image_size} pixels"
-
-
-def _is_in_bfloat16(precision: Precision, device: torch.device) -> bool:
-    return is_faster_in_bfloat16(device) if precision == "auto" else precision == "bfloat16"

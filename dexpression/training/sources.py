@@ -1,8 +1,8 @@
-"""Labelled faces as people have them on disk: class folders or fer2013.csv, with or without FER+ votes.
+"""Read labelled faces from disk: class folders or fer2013.csv, with or without FER+ votes.
 
-happy/…                                 a folder a class (any case, any depth below)
+happy/…                                 one folder a class (upper or lower case, with any folders below it)
 train/happy/… valid/happy/… test/…      the same below one folder a split
-fer2013.csv                             emotion, pixels, Usage
+fer2013.csv                             with the columns emotion, pixels, Usage
 ferplus.csv, fer2013new.csv             FER+ votes for any of these, by the row in fer2013.csv
 """
 
@@ -20,7 +20,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from dexpression.errors import DataError, RequestError
+from dexpression.errors import DataError, PictureError
 from dexpression.labels import EIGHT, FER2013_ORDER, find_label
 from dexpression.picture import PICTURE_SUFFIXES, frame_face, read_picture
 
@@ -42,33 +42,33 @@ VOTE_COLUMNS = (
     "neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF",
 )  # fmt: skip
 
-Votes = dict[str, int]
+Votes = dict[str, int]  # the number of votes for each FER+ column
 
 
 @dataclass(frozen=True)
 class Face:
-    """One labelled face, decoded: grey, square, `size` x `size` pixels."""
+    """One labelled face, decoded: grey and square."""
 
     name: str  # the file below the folder, or "row 12"
     label: str
     split: Split | None
     image: Image.Image
     path: Path | None = None  # None for a row of a CSV file
-    votes: Votes | None = None  # the number of people a FER+ column
+    votes: Votes | None = None
 
     @property
     def row(self) -> int | None:
-        """The row in fer2013.csv, which the file names of its picture forms end with."""
+        """The row in fer2013.csv, read from the name (`00012.png`, `fer0000012.png`, `row 12`); None if it has none."""
         digits = re.fullmatch(r"(?:fer|row )?(\d+)", Path(self.name).stem)
         return int(digits[1]) if digits else None
 
     @property
     def majority(self) -> str | None:
-        """The label that more than half of the FER+ annotators chose, if they agreed so far and it is one of ours."""
+        """The label that more than half of the FER+ votes are for; None if there is none or it is not one of ours."""
         votes = self.votes or {}
         return next((find_label(column) for column, count in votes.items() if 2 * count > sum(votes.values())), None)
 
-    def __fspath__(self) -> str:  # what fastai's ImageClassifierCleaner opens
+    def __fspath__(self) -> str:  # fastai's ImageClassifierCleaner opens faces as paths
         if self.path is None:
             raise DataError(f"{self.name} is a row of a CSV file and has no picture file.")
         return str(self.path)
@@ -76,7 +76,7 @@ class Face:
 
 @dataclass(frozen=True)
 class FaceSet:
-    """All faces of one source, and the names of the files that could not be read."""
+    """All faces of one source, and the names of files and rows that could not be read."""
 
     name: str
     faces: Sequence[Face]
@@ -91,24 +91,25 @@ class FaceSet:
             )
 
     def of_split(self, split: Split) -> FaceSet:
-        """The faces of one split only."""
+        """Keep the faces of one split."""
         return replace(self, faces=[face for face in self.faces if face.split == split])
 
     def of_labels(self, labels: Iterable[str]) -> FaceSet:
-        """The faces that carry one of these labels."""
+        """Keep the faces that have one of these labels."""
         wanted = set(labels)
         return replace(self, faces=[face for face in self.faces if face.label in wanted])
 
     def by_majority(self) -> FaceSet:
-        """The faces that most annotators saw one of our labels in, under that label."""
+        """Keep the faces with a FER+ majority vote for one of our labels, and label them by it."""
         seen = [(face, face.majority) for face in self.faces]
         return replace(self, faces=[replace(face, label=label) for face, label in seen if label])
 
     def splits(self) -> set[Split | None]:
+        """The splits that occur; None stands for faces without a split."""
         return {face.split for face in self.faces}
 
     def report(self) -> str:
-        """What was read and what was skipped, in a line or two."""
+        """Say in one or two lines how many faces were read and which files were skipped."""
         splits = Counter(face.split or "unsplit" for face in self.faces)
         counts = ", ".join(f"{count} {split}" for split, count in splits.items())
         lines = [f"{self.name}: {len(self.faces)} faces ({counts})"]
@@ -119,7 +120,7 @@ class FaceSet:
 
 
 def read_faces(source: Path, size: int) -> FaceSet:
-    """Read every face of a folder, or of a CSV file; raises DataError for no images or a class nobody knows."""
+    """Read every face of a folder or of a CSV file; raises DataError if there is none, or for an unknown class."""
     if not source.exists():
         raise DataError(f"{source} does not exist. Give a folder of class folders, or fer2013.csv.")
     table = _table_of(source)
@@ -127,7 +128,7 @@ def read_faces(source: Path, size: int) -> FaceSet:
 
 
 def find_votes(source: Path) -> Path | None:
-    """The FER+ votes that lie beside the faces of `source`."""
+    """Find the file of FER+ votes in the folder `source`, or beside the file `source`; None if there is none."""
     beside = (_table_of(source).parent / name for name in VOTE_FILES)
     return next((path for path in beside if path.is_file()), None)
 
@@ -137,14 +138,14 @@ def _table_of(source: Path) -> Path:
 
 
 def read_folder(folder: Path, size: int) -> FaceSet:
-    """Faces of class folders, with or without split folders above them."""
+    """Read the faces of class folders, with or without split folders above them."""
     faces: list[Face] = []
     unreadable: list[str] = []
     for split, label, path in _labelled_files(folder):
         name = path.relative_to(folder).as_posix()
         try:
             image = frame_face(read_picture(path), size)
-        except RequestError:
+        except PictureError:
             unreadable.append(name)
         else:
             faces.append(Face(name, label, split, image, path))
@@ -160,14 +161,14 @@ def _labelled_files(folder: Path) -> Iterator[tuple[Split | None, str, Path]]:
     for split, child in class_folders:
         label = find_label(child.name)
         if label is None:
-            raise DataError(f"The folder {child.relative_to(folder)} is no label. Expected: {_known_labels()}.")
+            raise DataError(f"The folder {child.relative_to(folder)} is not named after a label: {_known_labels()}.")
         for path in sorted(child.rglob("*")):
             if path.suffix.lower() in PICTURE_SUFFIXES:
                 yield split, label, path
 
 
 def move_to_label(picture: Path, label: str) -> Path:
-    """Move a picture into the class folder of `label` beside its own, under a name that is still free there."""
+    """Move a picture from its class folder to that of `label`, and rename it if its name is taken there."""
     own = next(folder for folder in picture.parents if find_label(folder.name))
     beside = (folder for folder in _folders_in(own.parent) if find_label(folder.name) == label)
     target = next(beside, own.parent / label.lower()) / picture.name
@@ -182,7 +183,7 @@ def _folders_in(folder: Path) -> list[Path]:
 
 
 def read_table(table: Path, size: int) -> FaceSet:
-    """Faces of fer2013.csv: emotion (0-6), pixels (48 x 48 numbers), and Usage if it is there."""
+    """Read fer2013.csv: the columns emotion (0 to 6), pixels (48 x 48 numbers) and, optionally, Usage."""
     faces: list[Face] = []
     unreadable: list[str] = []
     for number, row in enumerate(_rows(table, ("emotion", "pixels"))):
@@ -198,14 +199,14 @@ def read_table(table: Path, size: int) -> FaceSet:
 
 
 def _rows(table: Path, needed: Sequence[str]) -> Iterator[dict[str, str | None]]:
-    """The lines of a CSV file by their lower-case column names; DataError when it is none or lacks a needed column."""
+    """Yield the rows of a CSV file by lower-case column names; raises DataError if a needed column is missing."""
     try:
         with table.open(newline="", encoding="utf-8-sig") as lines:
             reader = csv.reader(lines)
             columns = [name.strip().lower() for name in next(reader, [])]
             if not {name.lower() for name in needed} <= set(columns):
-                raise DataError(f"{table.name} has the columns {columns}. Expected {', '.join(needed)}.")
-            for values in filter(None, reader):  # people leave blank lines
+                raise DataError(f"{table.name} has the columns {columns}. It needs {', '.join(needed)}.")
+            for values in filter(None, reader):  # blank lines are skipped
                 yield dict(zip_longest(columns, values[: len(columns)]))
     except (csv.Error, UnicodeDecodeError) as error:
         raise DataError(f"{table.name} cannot be read as CSV ({error}).") from error
@@ -220,11 +221,11 @@ def _label_of_number(text: str | None, row: int) -> str:
 def _face_of_pixels(text: str) -> Image.Image:
     pixels = np.array(text.split(), dtype=np.uint8)
     side = max(1, int(len(pixels) ** 0.5))
-    return Image.fromarray(pixels.reshape(side, side))  # ValueError when it is no square
+    return Image.fromarray(pixels.reshape(side, side))  # a ValueError if they are not a square
 
 
 def add_votes(found: FaceSet, table: Path) -> FaceSet:
-    """The same faces with their FER+ votes; DataError unless every face has a row with votes."""
+    """Add the FER+ votes to all faces; raises DataError if a face has no row of votes."""
     votes = read_votes(table)
     missing = [face.name for face in found.faces if face.row not in votes]
     if missing:
@@ -236,16 +237,18 @@ def add_votes(found: FaceSet, table: Path) -> FaceSet:
 
 
 def read_votes(table: Path) -> dict[int, Votes]:
-    """Votes by the row in fer2013.csv, from ferplus.csv (`file`) or fer2013new.csv (one line a row, in order)."""
+    """Read votes by their row in fer2013.csv: from ferplus.csv, or from fer2013new.csv, which is in the same order."""
     if not table.is_file():
-        raise DataError(f"The votes {table} do not exist. Give ferplus.csv or fer2013new.csv.")
+        raise DataError(f"The file of votes {table} does not exist. Give ferplus.csv or fer2013new.csv.")
     votes: dict[int, Votes] = {}
     for number, line in enumerate(_rows(table, VOTE_COLUMNS)):
         try:
             row = int(Path(line["file"] or "").stem) if "file" in line else number
             votes[row] = {column: int(line[column.lower()] or "") for column in VOTE_COLUMNS}
         except ValueError as error:
-            raise DataError(f"Line {number} of {table.name} is no file and ten numbers of votes: {error}.") from error
+            raise DataError(
+                f"Row {number} of {table.name} lacks its file or ten numbers of votes ({error})."
+            ) from error
     return votes
 
 

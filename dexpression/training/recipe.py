@@ -1,0 +1,91 @@
+"""The recipe of a training run: everything that decides what a network learns, besides the data. Imports no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from dexpression.artifact.manifest import Manifest, export_paths
+from dexpression.errors import RecipeError
+from dexpression.labels import LabelSet
+from dexpression.options import allowed_values, is_allowed, option
+
+Network = Literal["compact", "paper"]
+Precision = Literal["auto", "bfloat16", "float32"]
+
+# Pixels a side in the first epochs and in the last. The paper's linear layer takes one size alone.
+IMAGE_SIZES: dict[Network, tuple[int, int]] = {"compact": (32, 48), "paper": (224, 224)}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The options of a training run; raises RecipeError for a value that is not allowed.
+
+    The defaults train the shipped model from FER2013. Why they are what they are: notebooks/experiments.md.
+    """
+
+    network: Network = option("compact", "`compact`: 48x48 pixels; `paper`: 224x224 pixels", choices=get_args(Network))
+    labels: LabelSet = option(
+        "seven", "`five` of `POST /`, `seven` of FER2013, or `eight` with CONTEMPT", choices=get_args(LabelSet)
+    )
+    epochs: int = option(60, "epochs of training on labels and votes", between=(1, 10_000))
+    # Batch normalisation learns nothing from one image.
+    batch_size: int = option(128, "images in one step", between=(2, 65_536))
+    learning_rate: float = option(3e-3, "highest learning rate of the one-cycle schedule", between=(1e-8, 10.0))
+    weight_decay: float = option(0.2, "decoupled weight decay", between=(0.0, 1.0))
+    label_smoothing: float = option(0.1, "share of a label's target that is spread over all labels", between=(0.0, 0.9))
+    # At 0.5, DISGUST, with a twentieth of HAPPY's images, weighs 4.5 times as much an image.
+    balance: float = option(
+        0.5, "class weights: 0 weighs every image alike, 1 weighs every label alike", between=(0.0, 1.0)
+    )
+    # 0.998 averages about the last two epochs of FER2013.
+    ema_decay: float = option(
+        0.998, "decay of the averaged weights in one step; they are what is exported", between=(0.0, 0.99999)
+    )
+    votes: float = option(
+        1.0, "weight of FER+ votes in the loss; 0, or data without votes: no head for votes", between=(0.0, 10.0)
+    )
+    # 0.35 is a compromise between FER2013's labels and people's votes: see notebooks/experiments.md.
+    blend: float = option(0.35, "share of the votes' head in the probabilities", between=(0.0, 1.0))
+    augmentation: float = option(
+        1.0, "strength of random rotation, zoom, shift, lighting and erasing", between=(0.0, 2.0)
+    )
+    precision: Precision = option(
+        "auto", "number format; `auto` measures which is faster on this machine", choices=get_args(Precision)
+    )
+    # Every epoch adds a thousand to the seed, and numpy takes 32 bits.
+    seed: int = option(0, "seed of weights, batches and augmentation", between=(0, 2**31))
+    start: Path | None = option(None, "export to continue from, instead of random weights")
+    student_epochs: int = option(0, "epochs of self-distillation after training", between=(0, 10_000))
+    teachers: int = option(3, "networks that teach in self-distillation, the trained one included", between=(1, 100))
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if not is_allowed(field, value):
+                raise RecipeError(f"{field.name} is {value}. It takes {allowed_values(field)}.")
+
+    @property
+    def image_size(self) -> int:
+        """Pixels a side of the faces that the trained network takes."""
+        return IMAGE_SIZES[self.network][1]
+
+    def facts(self) -> dict[str, Any]:
+        """The options as JSON takes them; `start` becomes the digest of that export, wherever it lies."""
+        start = self.start and Manifest.read(export_paths(self.start).manifest).sha256
+        return dataclasses.asdict(self) | {"start": start}
+
+
+def describe_recipe(recipe: Recipe) -> list[dict[str, str]]:
+    """One row an option, for a table: its name, its value in `recipe`, the values it allows, and its meaning."""
+    return [
+        {
+            "option": field.name,
+            "value": str(getattr(recipe, field.name)),
+            "allowed": allowed_values(field),
+            "meaning": field.metadata["meaning"],
+        }
+        for field in dataclasses.fields(recipe)
+    ]
