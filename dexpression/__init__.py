@@ -1,4 +1,4 @@
-"""DeXpression: send a picture, get back the emotion on each face, from a small network that you can retrain.
+"""DeXpression reads the emotion on each face of a picture, with a small network that you can retrain.
 
 from dexpression import Predictor
 Predictor.load("model").predict("photo.jpg").emotion
@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dexpression.prediction import Predictor
 
-# onnxruntime would send its maker what runs where, and keep that on disk; it reads this once, when it is imported.
+# Otherwise onnxruntime sends usage data to its maker and stores it on disk. It reads this variable when it is imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __all__ = ["Predictor"]
 
 
-def __getattr__(name: str) -> Any:  # torch and fastai take seconds, and most modules of the package need neither
+def __getattr__(name: str) -> Any:  # most modules of the package need neither onnxruntime nor Pillow
     if name == "Predictor":
         from dexpression.prediction import Predictor
 

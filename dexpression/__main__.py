@@ -9,28 +9,28 @@ import re
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import Field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from dexpression.errors import DeXpressionError
 from dexpression.labels import LabelSet
 from dexpression.logs import start_logging
+from dexpression.options import plain_meaning
 from dexpression.reading import Detect
 from dexpression.settings import Settings, describe_settings
-from dexpression.training.sources import Split
 
 if TYPE_CHECKING:
-    from dexpression.training.fitting import Recipe
+    from dexpression.training.recipe import Recipe
 
-# The commands import what they need themselves: torch and fastai take seconds, and `--help` needs neither.
+# Each command imports what it needs, because torch and fastai take seconds and `predict` and `--help` need neither.
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command; what the caller can mend ends it with one line on standard error and status 1."""
+    """Run one command; an error that the caller can fix ends it with one line on standard error and status 1."""
     start_logging()
     if not sys.warnoptions:
-        warnings.simplefilter("ignore")  # of what fastai imports; nobody who types a command can mend it
+        warnings.simplefilter("ignore")  # fastai's imports warn about what a user of the command line cannot change
     options = _parser().parse_args(arguments)
     try:
         options.command(options)
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _serve(_options: argparse.Namespace) -> None:
-    settings = Settings.from_env(os.environ)  # a bad value stops here and is named
+    settings = Settings.from_env(os.environ)
     from dexpression.serving.supervisor import serve
 
     start_logging(settings.log)
@@ -53,7 +53,7 @@ def _predict(options: argparse.Namespace) -> None:
     from dexpression.prediction import Predictor
 
     failures = predict_pictures(
-        Predictor.load(options.model), options.pictures, options.form, options.annotate, options.detect
+        Predictor.load(options.model), options.pictures, options.output_format, options.annotate, options.detect
     )
     if failures:
         sys.exit("\n".join(failures))
@@ -69,121 +69,140 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
+    recipe = _recipe(options)
     from dexpression.training.run import train
 
-    train(options.folder, _recipe(options), options.output, options.runs, options.votes_file)
+    train(options.folder, recipe, options.output, options.runs, options.votes_file)
 
 
 def _crossvalidate(options: argparse.Namespace) -> None:
+    recipe = _recipe(options)
     from dexpression.training.crossvalidation import crossvalidate
 
-    print(crossvalidate(options.folder, _recipe(options), options.runs, options.folds, options.group_by).table())
+    print(crossvalidate(options.folder, recipe, options.runs, options.folds, options.group_by).table())
 
 
 def _recipe(options: argparse.Namespace) -> Recipe:
-    from dexpression.training.fitting import Recipe
+    from dexpression.training.recipe import Recipe
 
-    given = {field.name: getattr(options, field.name) for field in fields(Recipe)}
-    return Recipe(**{name: value for name, value in given.items() if value is not None})
+    return Recipe(**{field.name: getattr(options, field.name) for field in fields(Recipe)})
 
 
 def _pattern(text: str) -> re.Pattern[str]:
     try:
         return re.compile(text)
     except re.error as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no regular expression: {error}") from error
+        raise argparse.ArgumentTypeError(f"{text!r} is not a regular expression: {error}") from error
 
 
 def _parser() -> argparse.ArgumentParser:
+    from dexpression.training.sources import Split
+
     parser = argparse.ArgumentParser(
-        prog="python -m dexpression", description="Emotions on faces, on your own machine."
+        prog="python -m dexpression", description="Read the emotions on faces, on your own machine."
     )
     commands = parser.add_subparsers(required=True, metavar="serve | predict | evaluate | train | crossvalidate")
     model = argparse.ArgumentParser(add_help=False)
-    model.add_argument("--model", type=Path, default=Settings.model_path, help="(default: the shipped one)")
+    model.add_argument(
+        "--model",
+        type=Path,
+        default=Settings.model_path,
+        help="folder of an export, its .onnx file, or its .pkl file to predict with PyTorch (default: model)",
+    )
     label_sets = get_args(LabelSet)
 
     serve = commands.add_parser(
         "serve",
-        help="answer HTTP; DEXPRESSION_* variables are its settings",
-        description=f"Answer HTTP. Settings are environment variables:\n\n{describe_settings()}",
+        help="answer HTTP requests; its settings are DEXPRESSION_* variables",
+        description=f"Answer HTTP requests. Settings are environment variables:\n\n{describe_settings()}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     serve.set_defaults(command=_serve)
 
-    predict = commands.add_parser("predict", parents=[model], help="print a line a face: path, emotion, confidence")
+    predict = commands.add_parser("predict", parents=[model], help="print one line a face: path, emotion, confidence")
     predict.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE_OR_FOLDER")
-    forms = predict.add_mutually_exclusive_group()
-    forms.add_argument("--json", dest="form", action="store_const", const="json", help="a JSON object a picture")
-    forms.add_argument("--csv", dest="form", action="store_const", const="csv", help="a row a face")
-    predict.add_argument("--annotate", type=Path, metavar="DIR", help="write pictures with boxes and labels there")
-    predict.add_argument("--detect", choices=get_args(Detect), default="auto", help="never: a picture is one face")
-    predict.set_defaults(command=_predict, form="text")
+    formats = predict.add_mutually_exclusive_group()
+    formats.add_argument(
+        "--json", dest="output_format", action="store_const", const="json", help="print one JSON object a picture"
+    )
+    formats.add_argument("--csv", dest="output_format", action="store_const", const="csv", help="print one row a face")
+    predict.add_argument("--annotate", type=Path, metavar="DIR", help="write copies with boxes and labels into DIR")
+    predict.add_argument(
+        "--detect",
+        choices=get_args(Detect),
+        default="auto",
+        help="auto: detect faces in pictures over 64x64 pixels; always: in all; never: a picture is one face "
+        "(default: auto)",
+    )
+    predict.set_defaults(command=_predict, output_format="text")
 
     evaluate = commands.add_parser("evaluate", parents=[model], help="score the model on labelled faces")
     evaluate.add_argument("folder", type=Path, metavar="FOLDER", help="class folders, or fer2013.csv")
-    evaluate.add_argument("--labels", choices=label_sets, help="(default: all that the model knows)")
-    evaluate.add_argument("--split", choices=get_args(Split), help="where FOLDER has splits (default: valid)")
-    evaluate.add_argument("--truth", choices=["labels", "votes"], default="labels", help="or what most annotators saw")
-    evaluate.add_argument("--votes-file", type=Path, help="(default: ferplus.csv or fer2013new.csv beside the faces)")
+    evaluate.add_argument("--labels", choices=label_sets, help="labels to score (default: all of the model)")
+    evaluate.add_argument(
+        "--split", choices=get_args(Split), help="split to score (default: valid, if there are splits)"
+    )
+    evaluate.add_argument(
+        "--truth",
+        choices=["labels", "votes"],
+        default="labels",
+        help="score by labels or by the FER+ majority vote (default: labels)",
+    )
+    _add_votes_file(evaluate)
     evaluate.add_argument("--json", action="store_true", help="print one JSON object")
     evaluate.set_defaults(command=_evaluate)
 
-    recipe = _recipe_options(label_sets)
+    recipe = _recipe_parser()
     train = commands.add_parser(
-        "train",
-        parents=[recipe],
-        help="train a network and export it; a stopped run goes on when the command is given again",
+        "train", parents=[recipe], help="train a network and export it; a run that was stopped continues"
     )
-    train.add_argument("--votes-file", type=Path, help="(default: ferplus.csv or fer2013new.csv beside the faces)")
-    train.add_argument("--output", type=Path, default=Settings.model_path.parent, help="(default: model)")
+    _add_votes_file(train)
+    train.add_argument(
+        "--output", type=Path, default=Settings.model_path, help="folder for the export (default: model)"
+    )
     train.set_defaults(command=_train)
 
     crossvalidate = commands.add_parser(
-        "crossvalidate", parents=[recipe], help="train and test a network a fold; splits of FOLDER are laid aside"
+        "crossvalidate", parents=[recipe], help="train and test one network a fold; splits of FOLDER are ignored"
     )
-    crossvalidate.add_argument("--folds", type=int, default=10, help="(default: 10)")
+    crossvalidate.add_argument("--folds", type=int, default=10, help="number of folds (default: 10)")
     crossvalidate.add_argument(
         "--group-by",
         type=_pattern,
         metavar="REGEX",
-        help="what of a file's name stays on one side, such as the person: '^(S\\d+)_' for CK+",
+        help="part of a file's name, such as the person, that must not be in train and test: '^(S\\d+)_' for CK+",
     )
     crossvalidate.set_defaults(command=_crossvalidate)
     return parser
 
 
-def _recipe_options(label_sets: Sequence[str]) -> argparse.ArgumentParser:
-    """What train and crossvalidate share; an option left out keeps the recipe's own value."""
-    recipe = argparse.ArgumentParser(add_help=False)
-    recipe.add_argument("folder", type=Path, metavar="FOLDER", help="class folders, or fer2013.csv")
-    recipe.add_argument("--network", choices=["compact", "paper"], help="48x48, or the paper's 224x224")
-    recipe.add_argument("--labels", choices=label_sets, help="(default: seven)")
-    recipe.add_argument("--epochs", type=int, help="from labels (default: 60)")
-    recipe.add_argument("--batch-size", type=int)
-    recipe.add_argument("--learning-rate", type=float, help="peak of the cycle")
-    recipe.add_argument("--weight-decay", type=float, help="(default: 0.2)")
-    recipe.add_argument("--label-smoothing", type=float)
-    recipe.add_argument("--balance", type=float, help="0 weighs images alike, 1 labels alike (default: 0.5)")
-    recipe.add_argument("--ema-decay", type=float)
-    recipe.add_argument(
-        "--votes", type=float, help="weight of the FER+ votes in the loss, if there are any (default: 1)"
+def _add_votes_file(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--votes-file", type=Path, help="FER+ votes (default: ferplus.csv or fer2013new.csv beside the faces)"
     )
-    recipe.add_argument("--blend", type=float, help="share of the votes' head in the answer, 0 to 1 (default: 0.35)")
-    recipe.add_argument(
-        "--augmentation", type=float, help="strength of turns, zoom, shifts, light and patches, 0 to 2 (default: 1)"
+
+
+def _recipe_parser() -> argparse.ArgumentParser:
+    """The options of train and crossvalidate, one for each field of `Recipe`."""
+    from dexpression.training.recipe import Recipe
+
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="class folders, or fer2013.csv")
+    for field in fields(Recipe):
+        _add_option(parser, field)
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder for checkpoints (default: runs)")
+    return parser
+
+
+def _add_option(parser: argparse.ArgumentParser, field: Field[Any]) -> None:
+    default = field.default
+    parser.add_argument(
+        f"--{field.name.replace('_', '-')}",
+        default=default,
+        choices=field.metadata["choices"] or None,
+        type=Path if default is None else type(default),
+        help=f"{plain_meaning(field)} (default: {'none' if default is None else default})",
     )
-    recipe.add_argument("--precision", choices=["auto", "bfloat16", "float32"])
-    recipe.add_argument("--seed", type=int)
-    recipe.add_argument("--start", type=Path, metavar="FILE", help="go on from an exported learner, not from nothing")
-    recipe.add_argument(
-        "--student-epochs",
-        type=int,
-        help="in which the network goes on, from its own answers and those of others (default: 0, labels alone)",
-    )
-    recipe.add_argument("--teachers", type=int, help="how many answer, itself among them (default: 3)")
-    recipe.add_argument("--runs", type=Path, default=Path("runs"), help="for checkpoints (default: runs)")
-    return recipe
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A picture with a box and a label drawn on every face."""
+"""Draw a box and a label on every face of a picture."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dexpression.reading import FaceReading, Reading
 
 COLOUR = "#ffd400"
 
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont  # the latter where Pillow was built without FreeType
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont  # the latter if Pillow was built without FreeType
 
 
 def annotate(picture: Image.Image, reading: Reading) -> Image.Image:
-    """A copy in colour of the upright picture that was read; lines and letters grow with it."""
+    """Copy the upright picture in RGB and draw its reading; lines and letters grow with the picture."""
     drawn = picture.convert("RGB")
     unit = max(1, max(drawn.size) // 300)  # pixels: the width of a line
     font = ImageFont.load_default(size=max(10, 7 * unit))
@@ -25,12 +25,13 @@ def annotate(picture: Image.Image, reading: Reading) -> Image.Image:
 
 
 def _draw_box(draw: ImageDraw.ImageDraw, box: Box, unit: int) -> None:
-    corners = (box.left, box.top, max(box.left, box.right - 1), max(box.top, box.bottom - 1))  # Pillow's are inside
+    # Pillow draws both corners, but right and bottom are just outside the box.
+    corners = (box.left, box.top, max(box.left, box.right - 1), max(box.top, box.bottom - 1))
     draw.rectangle(corners, outline=COLOUR, width=unit)
 
 
 def _draw_label(draw: ImageDraw.ImageDraw, face: FaceReading, font: Font, size: tuple[int, int]) -> None:
-    """Above the box, or as near to that as the picture has room."""
+    """Draw the label above the box, or as near to that as it fits into the picture."""
     text = f"{face.prediction.emotion} {face.prediction.confidence:.0%}"
     _, _, width, height = draw.textbbox((0, 0), text, font=font)
     x = max(0, round(min(face.box.left, size[0] - width)))

@@ -1,57 +1,64 @@
-"""Many pictures, one after the other: what each answers, and which could not be read."""
+"""Predict the pictures of files and folders, and print the readings as text, CSV or JSON Lines."""
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 from collections.abc import Mapping, Sequence
 from itertools import chain, count
 from pathlib import Path
+from typing import Any, Literal
 
 from PIL import Image
 from tqdm import tqdm
 
 from dexpression.annotation import annotate
-from dexpression.errors import DataError, RequestError
-from dexpression.listing import Form, header, list_reading
+from dexpression.errors import DataError, PictureError
 from dexpression.picture import PICTURE_SUFFIXES, read_picture
 from dexpression.prediction import Predictor
-from dexpression.reading import Detect
+from dexpression.reading import Detect, Reading
+
+Format = Literal["text", "csv", "json"]
+
+COLUMNS = ("path", "face", "x", "y", "width", "height", "detection_confidence", "result", "confidence")
 
 
 def predict_pictures(
     predictor: Predictor,
-    given: Sequence[Path],
-    form: Form = "text",
-    annotated: Path | None = None,
+    files_and_folders: Sequence[Path],
+    output_format: Format = "text",
+    annotated_folder: Path | None = None,
     detect: Detect = "auto",
 ) -> list[str]:
-    """Print what every picture of these files and folders answers; returns a line for each that could not be read.
+    """Print the reading of every picture, and return one line for each picture that could not be read.
 
-    With `annotated`, pictures with their boxes and labels are written there. Raises DataError where there is none, or
-    where a copy cannot be written, or would be over a picture.
+    With `annotated_folder`, copies with boxes and labels are written there. Raises DataError if there is no picture,
+    or if a copy cannot be written or would replace a picture.
     """
-    pictures = _find_pictures(given)
-    targets = _targets(pictures, annotated) if annotated else {}
+    pictures = _find_pictures(files_and_folders)
+    targets = _targets(pictures, annotated_folder) if annotated_folder else {}
     labels = predictor.classifier.labels
-    for line in header(form, labels):
+    for line in header(output_format, labels):
         print(line)
     failures = []
     for path in tqdm(pictures, unit="picture", disable=None if len(pictures) > 1 else True):
         try:
             reading = predictor.predict(path, detect)
-        except RequestError as error:
+        except PictureError as error:
             failures.append(f"{path}: {error}")
             continue
-        for line in list_reading(path, reading, form, labels):
-            tqdm.write(line)  # above the bar, to standard output
-        if annotated:
+        for line in format_reading(path, reading, output_format, labels):
+            tqdm.write(line)  # prints to standard output, above the progress bar
+        if annotated_folder:
             _write(annotate(read_picture(path), reading), targets[path])
     return failures
 
 
-def _find_pictures(given: Sequence[Path]) -> dict[Path, Path]:
-    """Every file once, with its name below the folder that was given. What is named by itself is tried in any case."""
+def _find_pictures(files_and_folders: Sequence[Path]) -> dict[Path, Path]:
+    """Map every picture to its path below the given folder. A file that is given by name may have any suffix."""
     found: dict[Path, Path] = {}
-    for path in given:
+    for path in files_and_folders:
         if not path.is_dir():
             found.setdefault(path, Path(path.name))
             continue
@@ -65,7 +72,7 @@ def _find_pictures(given: Sequence[Path]) -> dict[Path, Path]:
 
 
 def _targets(pictures: Mapping[Path, Path], folder: Path) -> dict[Path, Path]:
-    """Where each annotated picture goes: under its own name, numbered where two have the same."""
+    """Map every picture to the path of its annotated copy; of two equal names, the second gets a number."""
     sources = {path.resolve() for path in pictures}
     taken: set[Path] = set()
     targets: dict[Path, Path] = {}
@@ -75,7 +82,7 @@ def _targets(pictures: Mapping[Path, Path], folder: Path) -> dict[Path, Path]:
         targets[path] = next(target for target in chain([named], numbered) if target not in taken)
         taken.add(targets[path])
         if targets[path].resolve() in sources:
-            raise DataError(f"{targets[path]} would be written over. Choose another folder for the annotated pictures.")
+            raise DataError(f"A copy would replace the picture {targets[path]}. Choose another folder for --annotate.")
     return targets
 
 
@@ -85,3 +92,33 @@ def _write(picture: Image.Image, target: Path) -> None:
         picture.save(target)
     except OSError as error:
         raise DataError(f"{target} cannot be written ({error.strerror or error}).") from error
+
+
+def header(output_format: Format, labels: Sequence[str]) -> list[str]:
+    """The line above all readings: the column names for CSV, none for other formats."""
+    return [_csv_line([*COLUMNS, *labels])] if output_format == "csv" else []
+
+
+def format_reading(path: Path, reading: Reading, output_format: Format, labels: Sequence[str]) -> list[str]:
+    """Format a reading as one line a face, or one line without a face; as JSON, one line with `Reading.to_dict`."""
+    if output_format == "json":
+        return [json.dumps({"path": str(path)} | reading.to_dict())]
+    faces = [face.to_dict() for face in reading.faces]
+    if output_format == "text":
+        return [f"{path}\t{face['result']}\t{face['confidence']:.2f}" for face in faces] or [f"{path}\tno face\t"]
+    blank = [""] * (len(COLUMNS) - 1 + len(labels))
+    rows = [_row(number, face, labels) for number, face in enumerate(faces, 1)]
+    return [_csv_line([path, *row]) for row in rows or [blank]]
+
+
+def _row(number: int, face: dict[str, Any], labels: Sequence[str]) -> list[Any]:
+    box = face["box"]
+    place = [box[side] for side in ("x", "y", "width", "height")]
+    prediction = [face[name] for name in ("detection_confidence", "result", "confidence")]
+    return [number, *place, *prediction, *(face["probabilities"][label] for label in labels)]
+
+
+def _csv_line(values: Sequence[Any]) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(values)
+    return line.getvalue()

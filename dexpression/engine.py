@@ -1,4 +1,4 @@
-"""What turns a batch of pixels into probabilities: an ONNX file in onnxruntime. No torch."""
+"""Run ONNX models in onnxruntime: from a batch of pixels to probabilities. Imports no torch."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ from collections.abc import Callable
 import numpy as np
 import onnxruntime
 
-Engine = Callable[[np.ndarray], np.ndarray]  # (N, 1, H, W) in 0..255 -> (N, labels); any number of threads may call it
+# Pixels (N, 1, H, W) in 0..255 -> probabilities (N, labels). Any number of threads may call a backend at once.
+Backend = Callable[[np.ndarray], np.ndarray]
 
-PIXELS, PROBABILITIES = "pixels", "probabilities"
+PIXELS, PROBABILITIES = "pixels", "probabilities"  # names of the input and the output of our ONNX models
 
 
 def open_session(content: bytes, threads: int | None = None) -> onnxruntime.InferenceSession:
-    """Of an ONNX file, on the CPU; one call uses as many threads, by default one a core."""
+    """Open an ONNX model on the CPU; each call of it uses `threads` threads, by default one a core."""
     options = onnxruntime.SessionOptions()
     if threads:
         options.intra_op_num_threads = threads
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
-def onnx_engine(content: bytes, threads: int | None = None) -> Engine:
-    """An exported ONNX file, in onnxruntime; see `open_session`."""
+def onnx_backend(content: bytes, threads: int | None = None) -> Backend:
+    """The exported ONNX model as a backend; for `threads` see `open_session`."""
     session = open_session(content, threads)
 
     def read(pixels: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What a caller can be told. Every message says what was found and how to mend it."""
+"""The errors that a caller can fix. Every message says what was found and what to do about it."""
 
 from __future__ import annotations
 
@@ -6,115 +6,87 @@ from typing import ClassVar
 
 
 class DeXpressionError(Exception):
-    """Whoever called can fix this; the message is fit to be shown as it is."""
+    """An error that the caller can fix; its message may be shown as it is."""
 
 
 class SettingError(DeXpressionError):
     """A DEXPRESSION_* variable has a value that cannot be used."""
 
 
+class StartError(DeXpressionError):
+    """The server's processes cannot start."""
+
+
 class RecipeError(DeXpressionError):
-    """A training run cannot be made with these values."""
+    """A training run is not possible with these options."""
 
 
 class DataError(DeXpressionError):
-    """The faces to train or to evaluate on cannot be used as they are."""
-
-
-class ArtifactError(DeXpressionError):
-    """What lies in model/ cannot be loaded, or what should lie there cannot be written."""
-
-
-class MissingArtifact(ArtifactError):
-    """A file of the exported learner, or its manifest, is not there or cannot be read."""
-
-
-class UnwritableArtifact(ArtifactError):
-    """There is no room for an export, or no right to write it."""
-
-
-class BrokenManifest(ArtifactError):
-    """The manifest is not one of ours, or does not fit the learner."""
-
-
-class BrokenLearner(ArtifactError):
-    """The exported file is damaged, or holds something else."""
-
-
-class DigestMismatch(ArtifactError):
-    """The exported file is not the one that the manifest describes."""
-
-
-class ForeignClass(ArtifactError):
-    """The exported file names something that a learner has no need of; nothing of it was run."""
-
-
-class IncompatibleVersion(ArtifactError):
-    """The learner was exported by another fastai."""
+    """The faces for training or evaluation, or the pictures to predict, cannot be used as they are."""
 
 
 class UnknownLabels(DeXpressionError):
-    """Labels were asked for that the model does not know."""
+    """The model does not know the requested labels."""
 
 
-class RequestError(DeXpressionError):
-    """A request that cannot be answered. `code` is stable; the message may be reworded."""
-
-    code, status = "bad_request", 400
-    headers: ClassVar[dict[str, str]] = {}
+class ArtifactError(DeXpressionError):
+    """An export cannot be loaded, or cannot be written."""
 
 
-class MissingFile(RequestError):
-    code, status = "missing_file", 400
+class MissingArtifact(ArtifactError):
+    """A file of the export does not exist or cannot be read."""
 
 
-class EmptyFile(RequestError):
-    code, status = "empty_file", 400
+class UnwritableArtifact(ArtifactError):
+    """The disk is full, or the folder may not be written to."""
 
 
-class BadBase64(RequestError):
-    code, status = "bad_base64", 400
+class BrokenManifest(ArtifactError):
+    """The manifest is not valid, or does not fit the learner."""
 
 
-class BadParameter(RequestError):
-    code, status = "bad_parameter", 400
+class BrokenLearner(ArtifactError):
+    """The learner's file is damaged, or holds something else."""
 
 
-class TooManyPictures(RequestError):
-    code, status = "payload_too_large", 413
+class DigestMismatch(ArtifactError):
+    """A file is not the one that the manifest describes."""
 
 
-class UnsupportedMediaType(RequestError):
-    code, status = "unsupported_media_type", 415
+class ForeignClass(ArtifactError):
+    """The learner's file names a class or function that no learner needs; nothing of it was run."""
 
 
-class UnreadableImage(RequestError):
-    code, status = "undecodable_image", 422
+class IncompatibleVersion(ArtifactError):
+    """The learner was exported with another version of fastai."""
 
 
-class TooManyPixels(RequestError):
-    code, status = "too_many_pixels", 422
+class PictureError(DeXpressionError):
+    """A picture cannot be read. `code` is stable; the message may be reworded."""
+
+    code: ClassVar[str] = "undecodable_image"
 
 
-class NoFace(RequestError):
-    code, status = "no_face", 422
+class EmptyFile(PictureError):
+    """The file has no bytes."""
+
+    code = "empty_file"
 
 
-class NotReady(RequestError):
-    code, status = "not_ready", 503
-    headers: ClassVar[dict[str, str]] = {"Retry-After": "1"}
+class UnreadableImage(PictureError):
+    """The file cannot be opened, or is not an image in one of the accepted formats."""
 
 
-class Overloaded(RequestError):
-    code, status = "overloaded", 503
-    headers: ClassVar[dict[str, str]] = {"Retry-After": "1"}
+class TooManyPixels(PictureError):
+    """The picture has more pixels than are allowed."""
+
+    code = "too_many_pixels"
 
 
-class TooLittleMemory(Overloaded):
+class OutOfMemory(PictureError):
+    """There is not enough free memory for the picture at the moment."""
+
+    code = "overloaded"
+
     def __init__(self) -> None:
-        super().__init__("There is too little memory for this now. Send it again in a second, or a smaller picture.")
-
-
-class Unauthorized(RequestError):
-    code, status = "unauthorized", 401
-    headers: ClassVar[dict[str, str]] = {"WWW-Authenticate": "Bearer"}
+        super().__init__("There is not enough free memory. Try again in a second, or with a smaller picture.")

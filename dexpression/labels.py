@@ -1,4 +1,4 @@
-"""The emotions we know, and the names that data sets give them."""
+"""The emotion labels, and the names that data sets give them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,20 @@ from typing import Literal
 
 LabelSet = Literal["five", "seven", "eight"]
 
-FIVE = ("ANGRY", "DISGUST", "FEAR", "HAPPY", "NEUTRAL")  # what POST / answers
-SEVEN = (*FIVE, "SAD", "SURPRISE")  # all of FER2013
+FIVE = ("ANGRY", "DISGUST", "FEAR", "HAPPY", "NEUTRAL")  # of POST /
+SEVEN = (*FIVE, "SAD", "SURPRISE")  # of FER2013
 EIGHT = (*SEVEN, "CONTEMPT")  # of FER+ and CK+
 LABEL_SETS: dict[LabelSet, tuple[str, ...]] = {"five": FIVE, "seven": SEVEN, "eight": EIGHT}
 
-FER2013_ORDER = ("ANGRY", "DISGUST", "FEAR", "HAPPY", "SAD", "SURPRISE", "NEUTRAL")  # the number in `emotion`, from 0
+FER2013_ORDER = (
+    "ANGRY",
+    "DISGUST",
+    "FEAR",
+    "HAPPY",
+    "SAD",
+    "SURPRISE",
+    "NEUTRAL",
+)  # by `emotion`, from 0
 
 _SYNONYMS = {
     "ANGER": "ANGRY",
@@ -24,7 +32,7 @@ _SYNONYMS = {
 
 
 def find_label(name: str) -> str | None:
-    """The label that `name` stands for, in any case (`Angry`, `anger`); None when nobody knows it."""
+    """The label for a name such as `Angry` or `anger`, in upper or lower case; None for an unknown name."""
     upper = name.strip().upper()
     label = _SYNONYMS.get(upper, upper)
     return label if label in EIGHT else None

@@ -1,4 +1,4 @@
-"""Lines on standard error: text, or a JSON object each."""
+"""Log lines on standard error, as text or as JSON objects."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 
 
 class JsonLines(logging.Formatter):
-    """Time (UTC), level, message, and what else the caller gave as `extra={"fields": {...}}`."""
+    """Formats a record as one JSON object: time (UTC), level, message, and `extra={"fields": {...}}` if given."""
 
     def format(self, record: logging.LogRecord) -> str:
         moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
@@ -21,7 +21,7 @@ class JsonLines(logging.Formatter):
 
 
 def start_logging(form: str = "text") -> None:
-    """Have this process log in the one form."""
+    """Set up logging of this process on standard error, as `text` or as `json`."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines() if form == "json" else logging.Formatter("%(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

@@ -1,4 +1,4 @@
-"""Bytes -> upright picture, or a reason why not; picture -> the grey square that the network sees."""
+"""Decode bytes into an upright picture, or raise the reason why not; frame a picture as a grey square face."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from pathlib import Path
 
 from PIL import ExifTags, Image, ImageOps
 
-from dexpression.errors import EmptyFile, TooLittleMemory, TooManyPixels, UnreadableImage
+from dexpression.errors import EmptyFile, OutOfMemory, TooManyPixels, UnreadableImage
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")  # an allow-list: Pillow tries no other decoder
-PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"}  # of the files that are looked for in a folder
+PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"}  # of the files that are read from a folder
 GREY_MODES = ("1", "F")
 MAX_PIXELS = 50_000_000  # a 50-megapixel phone photo
-# Pixels that the shorter side keeps: faces are looked for at 640, and one that is found there has enough left for the
-# network. What is larger is read faster, and in less memory, in a half, a third and so on.
-SUFFICIENT = 960
+# Pixels that the shorter side keeps when a large picture is reduced to a half, a third and so on, which saves time and
+# memory. Faces are detected at 640 pixels, and each still has enough pixels for the network.
+MIN_SHORT_SIDE = 960
 
-TURNS = {  # by EXIF orientation
+TURNS = {  # EXIF orientation -> what turns the picture upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -38,7 +38,7 @@ Source = bytes | str | os.PathLike[str]
 
 @dataclass(frozen=True)
 class Box:
-    """In pixels of the upright picture, from its top left corner; `right` and `bottom` are just outside."""
+    """A rectangle in pixels of the upright picture, from its top left corner; `right` and `bottom` are just outside."""
 
     left: float
     top: float
@@ -52,45 +52,45 @@ class Box:
 
 @dataclass(frozen=True)
 class Picture:
-    """Upright, in 8 bits a channel: grey (mode L) or colour (RGB); `image` may be smaller than the picture."""
+    """A decoded, upright picture. `image` is in mode L or RGB and may be reduced; the original size is kept."""
 
     image: Image.Image
-    width: int  # of the picture itself, in pixels
+    width: int  # of the original, in pixels
     height: int
 
     @classmethod
     def of(cls, image: Image.Image, size: tuple[int, int] | None = None) -> Picture:
-        """A picture that was decoded already, in its own size unless another is said to be that."""
+        """Make a picture from a PIL image; `size` is the original (width, height), if the image is reduced already."""
         width, height = size or image.size
         if _orientation(image) in SIDEWAYS:
             width, height = height, width
-        return cls(turn_upright(image, SUFFICIENT), width, height)
+        return cls(turn_upright(image, MIN_SHORT_SIDE), width, height)
 
-    def own(self, box: Box) -> Box:
-        """A box on `image`, on the picture in its own size."""
-        (width, height), (own_width, own_height) = self.image.size, (self.width, self.height)
+    def to_original(self, box: Box) -> Box:
+        """Scale a box from pixels of `image` to pixels of the original picture."""
+        (width, height), (original_width, original_height) = self.image.size, (self.width, self.height)
         return Box(
-            box.left * own_width / width,
-            box.top * own_height / height,
-            box.right * own_width / width,
-            box.bottom * own_height / height,
+            box.left * original_width / width,
+            box.top * original_height / height,
+            box.right * original_width / width,
+            box.bottom * original_height / height,
         )
 
 
 def load_picture(source: Source, max_pixels: int = MAX_PIXELS) -> Picture:
-    """The first frame; one whose sides are at least twice `SUFFICIENT` in a part of its size.
+    """Decode the first frame of a picture, reduced if its shorter side is at least twice `MIN_SHORT_SIDE`.
 
-    Raises EmptyFile, UnreadableImage, TooLittleMemory or TooManyPixels (the latter before anything is decoded).
+    Raises EmptyFile, UnreadableImage, OutOfMemory, or TooManyPixels before anything is decoded.
     """
     with _opened(source, max_pixels) as image:
         size = image.size
-        image.draft(None, (SUFFICIENT, SUFFICIENT))  # has the decoder of JPEG leave out what shrinking would
+        image.draft(None, (MIN_SHORT_SIDE, MIN_SHORT_SIDE))  # JPEG can be decoded in a reduced size
         image.load()  # while the bytes are open
         return Picture.of(image, size)
 
 
 def read_picture(source: Source, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """As `load_picture`, in its own size."""
+    """Decode the first frame of a picture in its original size; raises what `load_picture` does."""
     with _opened(source, max_pixels) as image:
         image.load()
         return turn_upright(image)
@@ -98,7 +98,7 @@ def read_picture(source: Source, max_pixels: int = MAX_PIXELS) -> Image.Image:
 
 @contextmanager
 def _opened(source: Source, max_pixels: int) -> Iterator[Image.Image]:
-    """For a body that decodes it; what goes wrong there is an error of ours, too."""
+    """Open a picture; any exception while it is open, such as from decoding, becomes a PictureError."""
     content = source if isinstance(source, bytes) else _read_file(source)
     if not content:
         raise EmptyFile("The file is empty. Send the bytes of a picture.")
@@ -111,29 +111,30 @@ def _opened(source: Source, max_pixels: int) -> Iterator[Image.Image]:
         raise
     except Image.DecompressionBombError as error:
         raise TooManyPixels("The picture has far too many pixels. Scale it down and send it again.") from error
-    except Exception as error:  # decoders raise nearly anything (OSError, SyntaxError, struct.error) on broken bytes
+    except Exception as error:  # decoders raise nearly anything on damaged bytes: OSError, SyntaxError, struct.error
         if isinstance(error, MemoryError) or "out of memory" in str(error):
-            raise TooLittleMemory from error
-        raise UnreadableImage(f"This is no picture that can be decoded. Send {', '.join(FORMATS)}.") from error
+            raise OutOfMemory from error
+        raise UnreadableImage("The file is not a decodable image. Send JPEG, PNG, WebP, BMP or GIF.") from error
 
 
-def turn_upright(image: Image.Image, sufficient: int | None = None) -> Image.Image:
-    """The picture as its EXIF says that it should be seen, flattened; itself, where it is both already.
+def turn_upright(image: Image.Image, min_short_side: int | None = None) -> Image.Image:
+    """Turn a picture as its EXIF orientation says, and flatten it; a picture that needs neither is not copied.
 
-    With a number of pixels that suffices for the shorter side, in a half, a third and so on where that leaves as many.
+    With `min_short_side`, in pixels, the picture is reduced to a half, a third and so on while its shorter side keeps
+    that many.
     """
     plain, turn = flatten(image), TURNS.get(_orientation(image))
-    if sufficient and min(plain.size) >= 2 * sufficient:
-        plain = plain.reduce(min(plain.size) // sufficient)
+    if min_short_side and min(plain.size) >= 2 * min_short_side:
+        plain = plain.reduce(min(plain.size) // min_short_side)
     if turn is None:
         return plain
     turned = plain.transpose(turn)
-    turned.info.clear()  # with the EXIF, or who calls this again would turn the picture again
+    turned.info.clear()  # drop the EXIF, or a second call would turn the picture again
     return turned
 
 
 def flatten(image: Image.Image) -> Image.Image:
-    """Mode L or RGB, whatever the mode was; transparent parts become white, as on a page. Itself, where it is so."""
+    """Convert a picture of any mode to L or RGB; transparent parts become white. L and RGB are not copied."""
     if image.mode.startswith("I"):  # 16 bits a pixel: Pillow's own conversion would clip everything above 255
         return image.convert("I").point(lambda value: value / 256).convert("L")
     if image.has_transparency_data:
@@ -142,17 +143,17 @@ def flatten(image: Image.Image) -> Image.Image:
         white.paste(layer, mask=layer.getchannel("A"))
         return white
     if image.mode in ("L", "RGB"):
-        return image  # uncopied: a picture passes here more than once on its way
+        return image
     return image.convert("L" if image.mode in GREY_MODES else "RGB")
 
 
 def to_grey(image: Image.Image) -> Image.Image:
-    """Mode L, whatever the mode was."""
+    """Convert a picture of any mode to L."""
     return flatten(image).convert("L")
 
 
 def frame_face(picture: Image.Image, size: int) -> Image.Image:
-    """The largest centred square of the picture, grey, scaled to `size` x `size` with an antialiasing filter."""
+    """Cut out the largest centred square, grey, and scale it to `size` x `size` with an antialiasing filter."""
     grey = to_grey(picture)
     if grey.size == (size, size):
         return grey
@@ -169,5 +170,5 @@ def _read_file(path: str | os.PathLike[str]) -> bytes:
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # garbage where EXIF should be says nothing against the picture
+    except Exception:  # a picture with damaged EXIF is still a picture
         return 1

@@ -1,96 +1,94 @@
-"""Every knob of the server, read once from DEXPRESSION_* variables."""
+"""The settings of the server, read once from DEXPRESSION_* environment variables."""
 
 from __future__ import annotations
 
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from dexpression.errors import SettingError
+from dexpression.options import allowed_values, is_allowed, option, plain_meaning
 from dexpression.picture import MAX_PIXELS
 from dexpression.reading import MIN_FACE_CONFIDENCE
 
 PREFIX = "DEXPRESSION_"
 
 
-def _knob(
-    default: Any, meaning: str, *, between: tuple[float, float] = (1, math.inf), choices: tuple[str, ...] = ()
-) -> Any:
-    return field(default=default, metadata={"meaning": meaning, "between": between, "choices": choices})
-
-
 @dataclass(frozen=True)
 class Settings:
-    """The defaults serve this machine alone, on the port of the contract."""
+    """The settings of the server; the defaults serve this machine alone, on port 9874."""
 
-    host: str = _knob("127.0.0.1", "`0.0.0.0` answers other machines too")
-    port: int = _knob(9874, "", between=(1, 65535))
-    model_path: Path = _knob(
-        Path(__file__).parent.parent / "model" / "dexpression.pkl", "its manifest and ONNX form lie beside it"
+    host: str = option("127.0.0.1", "address to listen on; `0.0.0.0` serves other machines too")
+    port: int = option(9874, "port to listen on", between=(1, 65535))
+    model_path: Path = option(Path(__file__).parent.parent / "model", "folder of the export, or one of its files")
+    labels: str = option("five", "labels of `POST /` unless the request chooses", choices=("five", "seven"))
+    face_confidence: float = option(
+        MIN_FACE_CONFIDENCE, "lowest detection confidence that counts as a face", between=(0.1, 1)
     )
-    labels: str = _knob("five", "`seven` has `POST /` choose among seven unless asked", choices=("five", "seven"))
-    face_confidence: float = _knob(MIN_FACE_CONFIDENCE, "how sure the detector must be of a face", between=(0.1, 1))
-    max_upload_bytes: int = _knob(20_000_000, "of a whole request")
-    max_pixels: int = _knob(MAX_PIXELS, "of a picture, checked before it is decoded")
-    workers: int = _knob(os.cpu_count() or 1, "processes, each of one request at a time", between=(1, 256))
-    queue: int = _knob(256, "pictures that may wait in a worker; more are told `overloaded`", between=(1, 1_000))
-    patience_seconds: float = _knob(10.0, "how long a request may wait for its turn", between=(0.1, 3_600))
-    stop_seconds: float = _knob(20.0, "how long a stop waits for requests in hand", between=(0.1, 3_600))
-    origins: str = _knob("*", "of the web pages that may ask, separated by spaces; `*` is any")
-    token: str = _knob("", "callers must send it: `Authorization: Bearer ...`")
-    log: str = _knob("text", "`json` writes a JSON object a line", choices=("text", "json"))
+    max_upload_bytes: int = option(20_000_000, "largest request", between=(1, math.inf))
+    max_pixels: int = option(MAX_PIXELS, "largest picture, checked before it is decoded", between=(1, math.inf))
+    workers: int = option(os.cpu_count() or 1, "processes; each answers one request at a time", between=(1, 256))
+    max_queue: int = option(
+        256, "pictures that may wait in one worker; more are refused with `overloaded`", between=(1, 1_000)
+    )
+    queue_timeout_seconds: float = option(10.0, "longest wait of a request in the queue", between=(0.1, 3_600))
+    graceful_timeout_seconds: float = option(
+        20.0, "longest wait for open requests when the server stops", between=(0.1, 3_600)
+    )
+    cors_origins: str = option("*", "web pages that may call, separated by spaces; `*` allows any")
+    token: str = option("", "callers must send it as `Authorization: Bearer TOKEN`")
+    log: str = option("text", "`json` writes one JSON object a line", choices=("text", "json"))
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
-        """Raises SettingError, which names the variable, for a value that cannot be used or a name nobody knows."""
+        """Read DEXPRESSION_* variables; raises SettingError, which names an unknown variable or a bad value."""
         given = {key: text for key, text in environ.items() if key.startswith(PREFIX)}
-        names = {variable(knob): knob for knob in fields(cls)}
+        names = {variable(setting): setting for setting in fields(cls)}
         unknown = sorted(given.keys() - names.keys())
         if unknown:
             raise SettingError(f"There is no setting {unknown[0]}. Known: {', '.join(names)}.")
-        return cls(**{names[key].name: _value(key, text, names[key]) for key, text in given.items()})
+        return cls(**{names[key].name: _parse(key, text, names[key]) for key, text in given.items()})
 
 
-def variable(knob: Field[Any]) -> str:
-    """port -> DEXPRESSION_PORT"""
-    return PREFIX + knob.name.upper()
+def variable(setting: Field[Any]) -> str:
+    """The environment variable of a setting: port -> DEXPRESSION_PORT."""
+    return PREFIX + setting.name.upper()
 
 
-def shown_default(knob: Field[Any]) -> str:
-    """As people are told of it: the same on every machine."""
-    told = {"model_path": "model/dexpression.pkl", "workers": "one a core", "token": "none"}
-    return told.get(knob.name, str(knob.default))
+def shown_default(setting: Field[Any]) -> str:
+    """The default as documents show it: the same on every machine."""
+    shown = {"model_path": "model", "workers": "one a core", "token": "none"}
+    return shown.get(setting.name, str(setting.default))
 
 
 def describe_settings() -> str:
-    """A line a variable: its name, its default, what it does."""
-    meanings = {knob.name: str(knob.metadata["meaning"]).replace("`", "") for knob in fields(Settings)}
+    """One line a setting: its variable, its default and its meaning."""
     return "\n".join(
-        f"  {variable(knob):<30}{shown_default(knob):<23}{meanings[knob.name]}".rstrip() for knob in fields(Settings)
+        f"  {variable(setting):<38}{shown_default(setting):<12}{plain_meaning(setting)}" for setting in fields(Settings)
     )
 
 
-def _value(key: str, text: str, knob: Field[Any]) -> Any:
-    default, choices = knob.default, knob.metadata["choices"]
+def _parse(key: str, text: str, setting: Field[Any]) -> Any:
+    default = setting.default
     if not text.strip():
-        raise SettingError(f"{key} is empty. Give it a value, or unset it for {shown_default(knob)}.")
-    if choices and text not in choices:
-        raise SettingError(f"{key} is {text!r}. It takes {' or '.join(choices)}.")
+        raise SettingError(f"{key} is empty. Give it a value, or unset it for {shown_default(setting)}.")
+    value: Any = text
     if isinstance(default, (int, float)):
-        return _number(key, text, default, *knob.metadata["between"])
-    return Path(text) if isinstance(default, Path) else text
+        value = _parse_number(key, text, default)
+    elif isinstance(default, Path):
+        value = Path(text)
+    if not is_allowed(setting, value):
+        shown = repr(value) if isinstance(value, str) else value
+        raise SettingError(f"{key} is {shown}. It takes {allowed_values(setting)}.")
+    return value
 
 
-def _number(key: str, text: str, default: float, lowest: float, highest: float) -> float:
+def _parse_number(key: str, text: str, default: float) -> float:
     try:
-        number = type(default)(text)
+        return type(default)(text)
     except ValueError:
         kind = "whole number" if isinstance(default, int) else "number"
         raise SettingError(f"{key} is {text!r}. It takes a {kind}, such as {default}.") from None
-    if not lowest <= number <= highest:
-        upwards = "or more" if highest == math.inf else f"to {highest}"
-        raise SettingError(f"{key} is {number}. It takes {lowest} {upwards}.")
-    return number

@@ -1,0 +1,44 @@
+"""Dataclass fields that carry their meaning, default and allowed values: `Settings` and `Recipe` consist of them.
+
+Help texts, checks, tables and command-line options are made from these fields.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import Field, field
+from typing import Any
+
+
+def option(
+    default: Any, meaning: str, *, between: tuple[float, float] | None = None, choices: tuple[str, ...] = ()
+) -> Any:
+    """A dataclass field with a default, a meaning in Markdown, and a range or a list of the values that it allows."""
+    return field(default=default, metadata={"meaning": meaning, "between": between, "choices": choices})
+
+
+def is_allowed(field: Field[Any], value: Any) -> bool:
+    """Whether a value is one of the field's choices or lies in its range; NaN lies in none."""
+    choices, between = field.metadata["choices"], field.metadata["between"]
+    if choices:
+        return value in choices
+    if between is None:
+        return True
+    kind = int if isinstance(field.default, int) else (int, float)
+    return isinstance(value, kind) and bool(between[0] <= value <= between[1])
+
+
+def allowed_values(field: Field[Any]) -> str:
+    """The allowed values in words, such as `1 to 65535`, `1 or more` or `five or seven`; empty for any text."""
+    choices, between = field.metadata["choices"], field.metadata["between"]
+    if choices:
+        return " or ".join(choices)
+    if between is None:
+        return ""
+    lowest, highest = between
+    return f"{lowest} or more" if highest == math.inf else f"{lowest} to {highest}"
+
+
+def plain_meaning(field: Field[Any]) -> str:
+    """The meaning without Markdown, for a terminal."""
+    return str(field.metadata["meaning"]).replace("`", "")
