@@ -22,12 +22,14 @@ def measure_bare(model: Path, contents: Sequence[bytes], processes: int, seconds
 
 
 def _load(model: Path, start: Any) -> None:
-    from dexpression.artifact.manifest import load_engine
+    from dexpression.artifact.manifest import load_onnx_model
     from dexpression.faces import FaceDetector
     from dexpression.prediction import Predictor
 
     # One thread each: there is a process a core, and more threads would fight over them.
-    globals().update(predictor=Predictor.of_engine(*load_engine(model), FaceDetector.load(threads=1)), start=start)
+    globals().update(
+        predictor=Predictor.from_onnx_model(*load_onnx_model(model), FaceDetector.load(threads=1)), start=start
+    )
 
 
 def _predict(contents: Sequence[bytes], seconds: float) -> list[float]:
