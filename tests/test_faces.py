@@ -9,15 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from conftest import encode_turned
 from PIL import Image
-from running import ROOT
 from skimage.data import coffee
 
 from dexpression import faces
 from dexpression.errors import DigestMismatch, MissingArtifact
 from dexpression.faces import FaceDetector, crop_face, overlap
 from dexpression.picture import Box, read_picture
+from tests.support.faces import encode_turned
+from tests.support.server import ROOT
 
 FACE = Box(178, 63, 268, 176)  # of the portrait
 

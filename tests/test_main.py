@@ -4,34 +4,22 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 from pathlib import Path
 
 import pytest
-from conftest import draw_face, encode
 from PIL import Image, ImageChops
 
 from dexpression import Predictor
-from dexpression.__main__ import _recipe_options, main
+from dexpression.__main__ import main
 from dexpression.labels import FIVE, SEVEN
 from dexpression.settings import Settings
-from dexpression.training.fitting import Recipe
 from dexpression.web import create_app
 from dexpression.web.service import Service
+from tests.support.faces import draw_face, encode
 
 
 def predict(model: Path, *arguments: Path | str) -> None:
     main(["predict", "--model", str(model), *map(str, arguments)])
-
-
-def test_the_defaults_that_help_tells_are_those_of_the_recipe():
-    recipe, told = Recipe(), {}
-    for option in _recipe_options(["seven"])._actions:
-        default = re.search(r"\(default: ([\w.]+)", option.help or "")
-        if default and hasattr(recipe, option.dest):
-            told[option.dest] = default[1]
-    assert len(told) == 9
-    assert told == {name: str(getattr(recipe, name)).removesuffix(".0") for name in told}
 
 
 def test_predict_prints_a_line_a_face(exported_learner, class_folders, capsys):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import draw_face, encode, encode_turned
 from PIL import Image, ImageChops
 
 from dexpression.errors import EmptyFile, TooManyPixels, UnreadableImage
 from dexpression.picture import Box, frame_face, load_picture, read_picture, to_grey, turn_upright
+from tests.support.faces import draw_face, encode, encode_turned
 
 FACE = draw_face("HAPPY", 0, size=96)
 COLOUR = Image.merge("RGB", [FACE, FACE, FACE])
@@ -71,7 +71,7 @@ def test_a_large_picture_is_decoded_in_a_part_of_its_size_and_keeps_its_own(file
     picture = load_picture(encode_turned(large, orientation, file_format))
     assert (picture.width, picture.height) == (3000, 4000)
     assert 960 <= min(picture.image.size) <= 1500
-    assert picture.own(Box(0, 0, *picture.image.size)) == Box(0, 0, 3000, 4000)
+    assert picture.to_original(Box(0, 0, *picture.image.size)) == Box(0, 0, 3000, 4000)
     whole = read_picture(encode_turned(large, orientation, file_format))
     assert whole.size == (3000, 4000)
     assert ImageChops.difference(whole.resize((30, 40)), picture.image.resize((30, 40))).getextrema()[0][1] < 12

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import draw_face, encode
 from PIL import Image
 
 from dexpression import Predictor
@@ -17,6 +16,7 @@ from dexpression.labels import SEVEN
 from dexpression.prediction import FaceClassifier
 from dexpression.reading import Prediction
 from dexpression.settings import Settings
+from tests.support.faces import draw_face, encode
 
 FACES = [draw_face(label, seed, size) for label in SEVEN for seed, size in ((0, 48), (1, 100))]
 
@@ -105,4 +105,4 @@ def test_a_picture_without_a_face_is_read_whole_where_that_is_wanted(predictor):
 
 def test_the_onnx_form_answers_under_its_own_digest():
     by_form = {name: Predictor.load(Settings.model_path.with_suffix(name)) for name in (".pkl", ".onnx")}
-    assert len({predictor.card()["sha256"] for predictor in by_form.values()}) == 2
+    assert len({predictor.public_facts()["sha256"] for predictor in by_form.values()}) == 2

@@ -6,10 +6,10 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from running import ROOT
 
 from dexpression.errors import SettingError
 from dexpression.settings import Settings, describe_settings, shown_default, variable
+from tests.support.server import ROOT
 
 
 def test_without_variables_the_server_answers_this_machine_on_the_port_of_the_contract():
@@ -27,7 +27,7 @@ def test_every_knob_is_read_from_its_variable():
             "DEXPRESSION_MAX_UPLOAD_BYTES": "1000",
             "DEXPRESSION_MAX_PIXELS": "2000",
             "DEXPRESSION_WORKERS": "8",
-            "DEXPRESSION_PATIENCE_SECONDS": "2.5",
+            "DEXPRESSION_QUEUE_TIMEOUT_SECONDS": "2.5",
             "DEXPRESSION_LOG": "json",
         }
     )
@@ -38,7 +38,7 @@ def test_every_knob_is_read_from_its_variable():
         max_upload_bytes=1000,
         max_pixels=2000,
         workers=8,
-        patience_seconds=2.5,
+        queue_timeout_seconds=2.5,
         log="json",
     )
 
@@ -58,7 +58,7 @@ def test_every_knob_is_in_the_help_and_in_the_readme_with_its_default():
         ("DEXPRESSION_WORKERS", "0", "DEXPRESSION_WORKERS is 0. It takes 1 to 256"),
         ("DEXPRESSION_MAX_PIXELS", "-1", "DEXPRESSION_MAX_PIXELS is -1. It takes 1 or more"),
         ("DEXPRESSION_HOST", " ", "DEXPRESSION_HOST is empty"),
-        ("DEXPRESSION_PATIENCE_SECONDS", "nan", "DEXPRESSION_PATIENCE_SECONDS is nan. It takes 0.1 to 3600"),
+        ("DEXPRESSION_QUEUE_TIMEOUT_SECONDS", "nan", "DEXPRESSION_QUEUE_TIMEOUT_SECONDS is nan. It takes 0.1 to 3600"),
         ("DEXPRESSION_LABELS", "nine", "DEXPRESSION_LABELS is 'nine'. It takes five or seven"),
         ("DEXPRESSION_PROT", "1", "no setting DEXPRESSION_PROT. Known: DEXPRESSION_HOST"),
     ],

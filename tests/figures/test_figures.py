@@ -1,0 +1,53 @@
+"""The figures in imgs/ are those of today's modules and model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from dexpression.artifact.manifest import Manifest, export_paths
+from dexpression.figures.model import IMAGES, draw_accuracy, draw_confusion, draw_curves, draw_reliability
+from dexpression.figures.network import draw_feature_maps, draw_networks, layer_rows
+from dexpression.network.architecture import DeXpression
+from dexpression.settings import Settings
+
+
+def facts_of(name: str) -> str:
+    with Image.open(IMAGES / name) as image:
+        return image.info["Description"]
+
+
+def test_the_committed_picture_of_the_networks_was_drawn_from_todays_modules():
+    networks = layer_rows(DeXpression.paper(), 224) + layer_rows(DeXpression.compact(heads=2), 48)
+    assert facts_of("networks.png") == repr(networks), "Draw it again: python -m dexpression.figures.model"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["confusion_five.png", "confusion_seven.png", "reliability.png", "accuracy.png", "curves.png", "feature_maps.png"],
+)
+def test_the_committed_figures_are_those_of_the_shipped_model(name):
+    digest = Manifest.read(export_paths(Settings.model_path).manifest).sha256
+    assert facts_of(name) == digest, "Draw it again: python -m dexpression.figures.model"
+
+
+def test_every_layer_of_the_paper_is_named_with_its_output():
+    rows = layer_rows(DeXpression.paper(), 224)
+    assert rows[1:4] == [["conv 7x7 /2  64x112x112"], ["max 3x3 /2  64x56x56"], ["LRN  64x56x56"]]
+    assert ["conv 1x1  96x56x56", "max 3x3 /1  64x56x56"] in rows
+    assert rows[-1] == ["linear  11"]
+
+
+def test_figures_can_be_drawn(tmp_path: Path):
+    result = {"labels": ["A", "B"], "confusion": [[3, 1], [0, 0]], "accuracy": 0.75, "n": 4}
+    result |= {"reliability": [(1, 0.5, 0.0), (3, 0.8, 1.0)], "ece": 0.275}
+    maps = draw_feature_maps(DeXpression.compact(), torch.rand(1, 1, 48, 48))
+    curves = draw_curves(["train_loss", "valid_loss", "accuracy"], [[2.0, 1.9, 0.2], [1.5, 1.4, 0.4]])
+    for number, figure in enumerate(
+        [draw_networks(), maps, draw_confusion(result), draw_reliability(result), draw_accuracy(10**6, result), curves]
+    ):
+        figure.savefig(tmp_path / f"{number}.png")
+        assert (tmp_path / f"{number}.png").stat().st_size > 5_000

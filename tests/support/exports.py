@@ -1,0 +1,37 @@
+"""Exports with random weights, made without training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from fastai.learner import Learner
+
+import tests.support.torch_on_cpu  # noqa: F401
+from dexpression.artifact.export import export_learner
+from dexpression.artifact.quantisation import to_onnx
+from dexpression.labels import SEVEN
+from dexpression.network.architecture import DeXpression
+from dexpression.network.loss import EmotionLoss
+from dexpression.network.transforms import inference_dataloaders
+from tests.support.faces import draw_face
+
+
+def export_random_learner(folder: Path, seed: int) -> Path:
+    """Export a learner of seven labels with random weights, and return the learner's file."""
+    torch.manual_seed(seed)
+    network = DeXpression.compact(7).eval()
+    _spread_logits(network)
+    learner = Learner(inference_dataloaders(SEVEN, 48), network, loss_func=EmotionLoss())
+    export_learner(learner, folder, 48, {}, to_onnx(learner, 48).SerializeToString())
+    return folder / "dexpression.pkl"
+
+
+def _spread_logits(network: DeXpression) -> None:
+    """Scale the last layer so that drawn faces get different labels; random weights give nearly equal logits."""
+    faces = torch.stack([torch.from_numpy(np.array(draw_face(label, 0))) for label in SEVEN]).float() / 64 - 2
+    with torch.no_grad():
+        logits, linear = network(faces[:, None]), network.classifier[-1]
+        linear.bias.copy_((linear.bias - logits.mean(0)) / logits.std(0))
+        linear.weight.div_(logits.std(0)[:, None])

@@ -1,0 +1,68 @@
+"""A predictor with fixed answers, the bodies of uploads, and the form of every refusal."""
+
+from __future__ import annotations
+
+from werkzeug.test import TestResponse
+
+from dexpression.picture import Box, Picture
+from dexpression.reading import FaceReading, Prediction, Reading
+from dexpression.settings import Settings
+from tests.support.faces import draw_face, encode
+
+MULTIPART = "multipart/form-data; boundary=cut"
+
+
+def multipart(*contents: bytes, name: str = "face.png") -> bytes:
+    """The body that `curl -F file=@face.png` sends; werkzeug's own test client would put a large one on disk."""
+    head = f'--cut\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\n'.encode()
+    return b"".join(head + content + b"\r\n" for content in contents) + b"--cut--\r\n"
+
+
+ANSWER = {"ANGRY": 0.1, "DISGUST": 0.0, "FEAR": 0.1, "HAPPY": 0.3, "NEUTRAL": 0.1, "SAD": 0.4, "SURPRISE": 0.0}
+RESULT = {"split": "valid", "n": 9, "accuracy": 0.7, "balanced_accuracy": 0.6, "ece": 0.1, "recall": {"SAD": None}}
+PUBLIC_FACTS = {
+    "name": "dexpression",
+    "sha256": "0a",
+    "labels": list(ANSWER),
+    "created": "2026-11-24",
+    "results": {"seven": RESULT},
+    "input": {"width": 48, "height": 48, "mode": "grey", "mean": 0.5, "std": 0.25},
+    **{name: {} for name in ("versions", "network", "data", "calibration")},
+}
+FACE = encode(draw_face("HAPPY", 0))
+LIMITS = Settings(max_upload_bytes=1_000_000, max_pixels=1_000_000)
+PROBLEM_MEMBERS = {"type", "title", "status", "detail", "code", "error", "request_id"}
+
+
+class StubPredictor:
+    """Knows seven labels and prefers one that the contract does not have; finds one face, or none, as it is told."""
+
+    failure: Exception | None = None
+    has_face = True
+
+    def __init__(self) -> None:
+        self.seen: list[Picture] = []
+
+    def predict(self, picture: Picture, detect: str = "auto", whole: bool = False) -> Reading:
+        if self.failure:
+            raise self.failure
+        self.seen.append(picture)
+        size = picture.width, picture.height
+        if not self.has_face and detect != "never":
+            return Reading(*size, [], Prediction(ANSWER) if whole else None)
+        sure = None if detect == "never" else 0.9
+        return Reading(*size, [FaceReading(Box(1, 2, 30, 40), sure, Prediction(ANSWER))])
+
+    def public_facts(self) -> dict[str, object]:
+        return PUBLIC_FACTS
+
+
+def assert_refused(response: TestResponse, status: int, code: str) -> None:
+    """Every error has the one shape, says something, and hides how we are built."""
+    assert (response.status_code, response.content_type) == (status, "application/problem+json")
+    problem = response.get_json(force=True)
+    assert problem.keys() == PROBLEM_MEMBERS
+    assert (problem["status"], problem["code"], problem["error"]) == (status, code, problem["detail"])
+    assert problem["request_id"] == response.headers["X-Request-ID"]
+    assert len(problem["detail"]) > 20
+    assert not any(secret in response.text for secret in ("Traceback", ".py", "/site-packages", "werkzeug"))

@@ -1,0 +1,289 @@
+"""The HTTP contract, with a predictor that answers as it is told."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import io
+import tempfile
+
+import pytest
+from flask.testing import FlaskClient
+from PIL import Image
+from werkzeug.test import TestResponse
+
+from dexpression.labels import FIVE
+from dexpression.settings import Settings
+from dexpression.web import create_app
+from dexpression.web.service import Service
+from tests.support.faces import draw_face, encode, encode_turned
+from tests.support.web import ANSWER, FACE, LIMITS, MULTIPART, PUBLIC_FACTS, StubPredictor, assert_refused, multipart
+
+
+@pytest.fixture
+def predictor() -> StubPredictor:
+    return StubPredictor()
+
+
+@pytest.fixture
+def client(predictor: StubPredictor) -> FlaskClient:
+    return create_app(Service(predictor), LIMITS).test_client()
+
+
+def upload(
+    client: FlaskClient, content: bytes, name: str = "face.png", address: str = "/", **options: object
+) -> TestResponse:
+    return client.post(address, data=multipart(content, name=name), content_type=MULTIPART, **options)
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "BMP", "GIF"])
+def test_a_picture_is_answered_with_exactly_these_bytes(client, file_format):
+    response = upload(client, encode(draw_face("HAPPY", 0), file_format))
+    assert (response.status_code, response.content_type) == (200, "application/json")
+    assert response.data == b'{"result": "HAPPY"}'
+
+
+def test_the_picture_reaches_the_predictor_upright(client, predictor):
+    upload(client, encode_turned(Image.new("L", (40, 60)), 6))
+    assert predictor.seen[0].image.size == (40, 60)
+
+
+BROKEN = {"content_type": "multipart/form-data; boundary=x"}
+IN_JSON = base64.b64encode(FACE).decode()
+
+
+@pytest.mark.parametrize(
+    "request_options",
+    [
+        {"data": multipart(FACE), "content_type": MULTIPART},
+        {"data": FACE, "content_type": "image/png"},
+        {"json": {"image": IN_JSON}},
+        {"json": {"image": f"data:image/png;base64,{IN_JSON}"}},
+        {"json": {"image": f" DATA:image/png;BASE64,{IN_JSON}"}},
+        {"json": {"image": "\n".join(IN_JSON[start : start + 76] for start in range(0, len(IN_JSON), 76))}},
+    ],
+    ids=["multipart", "raw", "base64", "data URL", "loud data URL", "base64 in lines"],
+)
+def test_every_way_of_sending_a_picture_gives_the_same_answer(client, request_options):
+    assert client.post("/", **request_options).data == b'{"result": "HAPPY"}'
+    body = client.post("/v1/predict", **request_options).get_json()
+    assert (body["result"], body["confidence"], body["image"]) == ("SAD", 0.4, {"width": 48, "height": 48})
+
+
+def test_a_reading_has_every_face_the_model_and_the_request(client):
+    response = upload(client, FACE, address="/v1/predict")
+    body = response.get_json()
+    [face] = body["faces"]
+    assert face["box"] == {"x": 1, "y": 2, "width": 29, "height": 38}
+    assert (face["detection_confidence"], face["probabilities"]) == (0.9, ANSWER)
+    assert body["model"] == {"name": "dexpression", "sha256": "0a"}
+    assert body["request_id"] == response.headers["X-Request-ID"]
+
+
+def test_no_face_is_an_answer_and_the_contract_still_gives_a_label(client, predictor):
+    predictor.has_face = False
+    assert upload(client, FACE).get_json() == {"result": "HAPPY"}
+    body = upload(client, FACE, address="/v1/predict").get_json()
+    assert (body["result"], body["probabilities"], body["faces"]) == (None, None, [])
+    body = upload(client, FACE, address="/?detail=full").get_json()
+    assert (body["result"], body["faces"]) == ("HAPPY", [])
+    assert_refused(upload(client, FACE, address="/?on_no_face=error"), 422, "no_face")
+
+
+@pytest.mark.parametrize(
+    ("address", "result"),
+    [
+        ("/?labels=seven", "SAD"),
+        ("/?min_confidence=0.51", "UNKNOWN"),  # 0.3 of the 0.6 that five labels have
+        ("/?min_confidence=0.5", "HAPPY"),
+        ("/v1/predict?labels=five", "HAPPY"),
+        ("/v1/predict?min_confidence=1", "UNKNOWN"),
+    ],
+)
+def test_parameters_choose_the_labels_and_how_sure_is_sure_enough(client, address, result):
+    assert upload(client, FACE, address=address).get_json()["result"] == result
+
+
+@pytest.mark.parametrize(
+    ("query", "wanted"),
+    [
+        ("labels=nine", "labels is 'nine'. Input should be 'five' or 'seven'"),
+        ("detect=", "detect is ''. Input should be 'auto', 'always' or 'never'"),
+        ("min_confidence=2", "min_confidence is '2'. Input should be less than or equal to 1"),
+        ("min_confidence=nan", "finite"),
+        ("label=five", "no parameter label. Known: labels, detect"),
+        ("labels=five&labels=seven", "labels is given more than once"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/", "/v1/predict"])
+def test_a_bad_parameter_is_named_with_its_value_and_what_is_allowed(client, path, query, wanted):
+    response = upload(client, FACE, address=f"{path}?{query}")
+    assert_refused(response, 400, "bad_parameter")
+    assert wanted in response.get_json(force=True)["detail"]
+
+
+def test_labels_that_the_model_lacks_are_a_bad_parameter(predictor, monkeypatch):
+    monkeypatch.setitem(PUBLIC_FACTS, "labels", list(FIVE))
+    client = create_app(Service(predictor), Settings()).test_client()
+    response = upload(client, FACE, address="/?labels=seven")
+    assert_refused(response, 400, "bad_parameter")
+    assert "labels is 'seven'. This model knows ANGRY, DISGUST" in response.get_json(force=True)["detail"]
+
+
+def test_of_several_pictures_a_bad_one_spoils_no_other(client, predictor):
+    parts = multipart(FACE, b"", b"no picture", FACE)
+    results = client.post("/", data=parts, content_type=MULTIPART).get_json()["results"]
+    assert [answer.get("result", answer.get("code")) for answer in results] == [
+        "HAPPY", "empty_file", "undecodable_image", "HAPPY",
+    ]  # fmt: skip
+    predictor.failure = ZeroDivisionError("secret")
+    results = client.post("/v1/predict", data=multipart(FACE, FACE), content_type=MULTIPART).get_json()["results"]
+    assert [answer["code"] for answer in results] == ["internal_server_error"] * 2
+    assert "secret" not in str(results)
+
+
+def test_several_pictures_share_the_pixels_that_one_may_have(client):
+    large = encode(Image.new("1", (800, 800)))  # of the million that this client may send
+    results = client.post("/", data=multipart(large, large, FACE), content_type=MULTIPART).get_json()["results"]
+    assert [answer.get("code") for answer in results] == [None, "too_many_pixels", None]
+
+
+def test_an_error_repeats_no_more_than_a_little_of_what_was_sent(client):
+    for query in ("labels=" + "a" * 10_000, "a" * 10_000 + "=1", "&".join(["b" * 10_000 + "=1"] * 2)):
+        response = upload(client, FACE, address=f"/?{query}")
+        assert_refused(response, 400, "bad_parameter")
+        assert len(response.data) < 1_000
+
+
+def test_a_public_page_may_ask_this_machine(client):
+    asked = {
+        "Origin": "https://elsewhere.example",
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Private-Network": "true",
+    }
+    assert client.options("/", headers=asked).headers["Access-Control-Allow-Private-Network"] == "true"
+
+
+@pytest.mark.parametrize("path", ["/", "/docs/", "/client.js", "/v1/model", "/nothing"])
+def test_browsers_are_told_to_do_no_more_with_an_answer_than_it_is_for(client, path):
+    with client.get(path) as response:
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+        assert "frame-ancestors 'none'" in response.headers["Content-Security-Policy"]
+        assert ("unsafe" in response.headers["Content-Security-Policy"]) is False
+
+
+def test_the_card_is_served(client):
+    assert client.get("/v1/model").get_json() == PUBLIC_FACTS
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "face.exe", "a;b=c.png", "x" * 5000, "Gesicht ü.png"])
+def test_no_file_name_is_believed(client, name):
+    assert upload(client, encode(draw_face("HAPPY", 0)), name).status_code == 200
+
+
+def test_an_upload_never_touches_the_disk(client, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")  # whoever makes a temporary file now fails
+    large = encode(Image.effect_noise((900, 900), 100), "BMP")
+    assert len(large) > 500_000  # what werkzeug by itself puts on disk
+    assert upload(client, large).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "code"),
+    [
+        (b"", 400, "empty_file"),
+        (b"not a picture", 422, "undecodable_image"),
+        (encode(draw_face("HAPPY", 0))[:60], 422, "undecodable_image"),
+        (encode(Image.new("1", (1001, 1000))), 422, "too_many_pixels"),
+        (bytes(1_000_001), 413, "payload_too_large"),
+    ],
+    ids=["empty", "text", "cut", "many pixels", "large"],
+)
+def test_what_is_no_picture_is_refused(client, content, status, code):
+    assert_refused(upload(client, content), status, code)
+
+
+@pytest.mark.parametrize(
+    ("request_options", "status", "code"),
+    [
+        ({}, 400, "missing_file"),
+        ({"data": {"picture": (io.BytesIO(b"x"), "face.png")}}, 400, "missing_file"),
+        ({"data": {"file": "only text"}}, 400, "missing_file"),
+        ({"data": {"file": "x" * 600_000}}, 400, "missing_file"),
+        ({"data": b"cut", "content_type": "multipart/form-data; boundary=x"}, 400, "missing_file"),
+        ({"json": {}}, 400, "missing_file"),
+        ({"json": {"image": 7}}, 400, "missing_file"),
+        ({"json": {"image": "http://127.0.0.1/face.png"}}, 400, "bad_base64"),
+        ({"json": {"image": "data:text/html,<p>"}}, 400, "bad_base64"),
+        ({"json": {"image": "/etc/passwd"}}, 400, "bad_base64"),
+        ({"json": {"image": ""}}, 400, "empty_file"),
+        ({"data": b"{", "content_type": "application/json"}, 400, "bad_request"),
+        ({"data": b'{"image":' + b"[" * 100_000, "content_type": "application/json"}, 400, "bad_request"),
+        ({"data": multipart(*[FACE] * 33), "content_type": MULTIPART}, 413, "payload_too_large"),
+        ({"data": b"", "content_type": "image/png"}, 400, "empty_file"),
+        ({"data": b"x", "content_type": "text/plain"}, 415, "unsupported_media_type"),
+        ({"data": b"x"}, 415, "unsupported_media_type"),
+    ],
+)
+@pytest.mark.parametrize("address", ["/", "/v1/predict"])
+def test_a_request_without_a_picture_is_told_how_to_send_one(client, address, request_options, status, code):
+    response = client.post(address, **copy.deepcopy(request_options))
+    assert_refused(response, status, code)
+
+
+@pytest.mark.parametrize("request_options", [{}, {"data": {"file": "x" * 600_000}}, {"data": FACE, **BROKEN}])
+def test_a_request_without_the_part_is_told_how_curl_sends_it(client, request_options):
+    response = client.post("/", **request_options)
+    assert_refused(response, 400, "missing_file")
+    assert "curl -F file=@" in response.get_json(force=True)["detail"]
+
+
+def test_another_method_is_refused_with_those_allowed(client):
+    response = client.put("/")
+    assert_refused(response, 405, "method_not_allowed")
+    assert "POST" in response.headers["Allow"]
+
+
+def test_an_unknown_path_is_refused(client):
+    assert_refused(client.get("/model/dexpression.pkl"), 404, "not_found")
+
+
+def test_an_unforeseen_failure_is_answered_blandly_and_logged(client, predictor, caplog):
+    predictor.failure = ZeroDivisionError("secret of /site-packages/x.py")
+    response = upload(client, encode(draw_face("HAPPY", 0)))
+    assert_refused(response, 500, "internal_server_error")
+    assert "ZeroDivisionError" in caplog.text
+    assert response.headers["X-Request-ID"] in caplog.text
+
+
+def test_any_web_page_may_post(client):
+    origin = {"Origin": "https://elsewhere.example"}
+    response = upload(client, encode(draw_face("HAPPY", 0)), headers=origin)
+    assert response.headers["Access-Control-Allow-Origin"] in ("*", origin["Origin"])
+    assert client.post("/", headers=origin).headers["Access-Control-Allow-Origin"] in ("*", origin["Origin"])
+
+
+def test_the_preflight_of_a_web_page_is_answered(client):
+    asked = {
+        "Origin": "https://elsewhere.example",
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "x-anything",
+    }
+    response = client.options("/", headers=asked)
+    assert response.status_code == 200
+    assert "POST" in response.headers["Access-Control-Allow-Methods"]
+    assert response.headers["Access-Control-Allow-Headers"] == "x-anything"
+
+
+def test_a_request_id_is_taken_over_when_it_is_sane(client):
+    assert client.get("/health/live", headers={"X-Request-ID": "job-7.b"}).headers["X-Request-ID"] == "job-7.b"
+    replaced = client.get("/health/live", headers={"X-Request-ID": "a b<script>"}).headers["X-Request-ID"]
+    assert len(replaced) == 32
+
+
+def test_the_server_is_ready_only_when_it_can_really_predict(client, predictor):
+    assert client.get("/health/ready").status_code == 200
+    assert len(predictor.seen) == 1
+    predictor.failure = RuntimeError("no weights")
+    assert_refused(client.get("/health/ready"), 503, "not_ready")
+    assert client.get("/health/live").get_json() == {"status": "live"}

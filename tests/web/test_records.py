@@ -1,0 +1,73 @@
+"""Lines in the log and counts in the metrics."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+from flask.testing import FlaskClient
+from prometheus_client.parser import text_string_to_metric_families
+
+from dexpression.logs import JsonLines
+from dexpression.web import create_app
+from dexpression.web.service import Service
+from tests.support.web import FACE, LIMITS, MULTIPART, StubPredictor, multipart
+
+
+@pytest.fixture
+def client() -> FlaskClient:
+    return create_app(Service(StubPredictor()), LIMITS).test_client()
+
+
+def count(client: FlaskClient, name: str, **labels: str) -> float:
+    text = client.get("/metrics").text
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    return sum(sample.value for sample in samples if sample.name == name and labels.items() <= sample.labels.items())
+
+
+def send(client: FlaskClient, *contents: bytes, path: str = "/", **headers: str) -> None:
+    body = multipart(*contents, name="secret-name.png")
+    client.post(f"{path}?labels=seven", data=body, content_type=MULTIPART, headers=headers)
+
+
+@pytest.mark.parametrize(
+    ("contents", "name", "labels"),
+    [
+        ([FACE], "dexpression_requests_total", {"route": "/", "method": "POST", "status": "200"}),
+        ([b"no picture"], "dexpression_requests_total", {"route": "/", "method": "POST", "status": "422"}),
+        ([FACE, b"no picture"], "dexpression_rejects_total", {"code": "undecodable_image"}),
+        ([FACE], "dexpression_answers_total", {"label": "SAD"}),
+        ([FACE], "dexpression_picture_faces_count", {}),
+        ([FACE], "dexpression_request_seconds_count", {"route": "/"}),
+    ],
+)
+def test_a_request_is_counted_once(client, contents, name, labels):
+    before = count(client, name, **labels)
+    send(client, *contents)
+    assert count(client, name, **labels) == before + 1
+
+
+def test_addresses_that_do_not_exist_are_counted_as_one(client):
+    for path in ("/a", "/b?c"):
+        client.get(path)
+    assert '"/a"' not in client.get("/metrics").text
+    assert count(client, "dexpression_requests_total", route="none", status="404") >= 2
+
+
+def test_a_line_names_the_request_and_nothing_that_was_sent(client, caplog):
+    caplog.set_level(logging.INFO, "dexpression.access")
+    send(client, FACE, path="/v1/predict", **{"X-Request-ID": "mine-1"})
+    [record] = [record for record in caplog.records if record.name == "dexpression.access"]
+    assert record.getMessage().startswith("POST /v1/predict 200 ")
+    assert record.getMessage().endswith(" ms mine-1")
+    assert not any(word in caplog.text for word in ("secret-name", "labels", "SAD"))
+
+
+def test_a_line_of_json_has_the_same_as_members(client, caplog):
+    caplog.set_level(logging.INFO, "dexpression.access")
+    send(client, b"no picture", **{"X-Request-ID": "mine-2"})
+    [record] = [record for record in caplog.records if record.name == "dexpression.access"]
+    line = json.loads(JsonLines().format(record))
+    assert (line["method"], line["route"], line["status"], line["request_id"]) == ("POST", "/", 422, "mine-2")
+    assert line["time"].endswith("Z")
