@@ -1,4 +1,4 @@
-"""Settings -> predictor -> app -> port 9874. Every knob is a DEXPRESSION_* variable; see dexpression/settings.py."""
+"""Start the HTTP server on port 9874; its settings are DEXPRESSION_* variables, see docs/operations.md."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""What the machine could answer if HTTP cost nothing: `Predictor.predict` of bytes, in processes of their own."""
+"""Measure the pipeline without HTTP: `Predictor.predict` of picture bytes, in separate processes."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Any
 
 
 def measure_bare(model: Path, contents: Sequence[bytes], processes: int, seconds: float) -> tuple[float, float]:
-    """Answers a second of all together, and the median milliseconds of one."""
+    """Return the predictions a second of all processes together, and the median milliseconds of one prediction."""
     context = multiprocessing.get_context("spawn")
     start = context.Barrier(processes)
     with context.Pool(processes, _load, (model, start)) as pool:
         times = pool.starmap(_predict, [(contents, seconds)] * processes, chunksize=1)
-    return sum(map(len, times)) / seconds, 1000 * median(time for some in times for time in some)
+    return sum(map(len, times)) / seconds, 1000 * median(time for process_times in times for time in process_times)
 
 
 def _load(model: Path, start: Any) -> None:
@@ -26,25 +26,28 @@ def _load(model: Path, start: Any) -> None:
     from dexpression.faces import FaceDetector
     from dexpression.prediction import Predictor
 
-    # One thread each: there is a process a core, and more threads would fight over them.
+    # One thread each: there is one process a core, and more threads would compete for the cores.
     globals().update(
-        predictor=Predictor.from_onnx_model(*load_onnx_model(model), FaceDetector.load(threads=1)), start=start
+        predictor=Predictor.from_onnx_model(load_onnx_model(model), FaceDetector.load(threads=1)), start=start
     )
 
 
 def _predict(contents: Sequence[bytes], seconds: float) -> list[float]:
-    """How long each took; the processes begin together, and one that was given two turns is found out."""
+    """Return the seconds of each prediction.
+
+    All processes start together; raises RuntimeError if one process was given two of the tasks.
+    """
     predictor, start = globals()["predictor"], globals()["start"]
     predictor.predict(contents[0])
     try:
         start.wait(timeout=60)
     except BrokenBarrierError as error:
-        raise RuntimeError("The processes did not begin together.") from error
+        raise RuntimeError("The processes did not start together.") from error
     times, end = [], perf_counter() + seconds
     for content in cycle(contents):
-        began = perf_counter()
+        started = perf_counter()
         predictor.predict(content)
-        times.append(perf_counter() - began)
-        if began + times[-1] >= end:
+        times.append(perf_counter() - started)
+        if started + times[-1] >= end:
             break
     return times

@@ -1,6 +1,6 @@
-"""Callers that ask an HTTP server without pause, each its next question when its last one is answered.
+"""Put an HTTP server under load: each caller sends its next request as soon as its last one is answered.
 
-One process and one thread, so that most of the machine is left to the server.
+All callers run in one thread of one process, so that most of the machine is left for the server.
 """
 
 from __future__ import annotations
@@ -16,86 +16,86 @@ from itertools import cycle
 from statistics import quantiles
 from time import perf_counter
 
-ANSWER = re.compile(rb"HTTP/1\.(\d) (\d+)")
-LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
-CLOSES = re.compile(rb"\r\nconnection: *close", re.IGNORECASE)
+STATUS_LINE = re.compile(rb"HTTP/1\.(\d) (\d+)")
+CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+CONNECTION_CLOSE = re.compile(rb"\r\nconnection: *close", re.IGNORECASE)
 RETRY_AFTER = re.compile(rb"\r\nretry-after: *(\d+)", re.IGNORECASE)
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
-PATIENCE = 30.0  # seconds that the last answers may take
-NO_ANSWER = 0  # in place of a status: the connection was closed, or patience ran out
+DRAIN_SECONDS = 30.0  # longest wait for the last answers, after the end of the measurement
+NO_ANSWER = 0  # in place of a status: the connection was closed, or no answer came within DRAIN_SECONDS
 
 
 @dataclass(frozen=True)
-class Question:
-    """A whole request, and what the body of its answer must contain."""
+class Request:
+    """A complete HTTP request, and the bytes that the body of a correct answer contains."""
 
-    request: bytes
+    content: bytes
     expected: bytes
 
 
 @dataclass(frozen=True)
 class Load:
-    """What callers saw: good answers a second, milliseconds that those took, and all that was not good."""
+    """The result of one measurement: the rate and the latency of answers with status 200, and all failures."""
 
     callers: int
-    rate: float
-    p50: float
+    rate: float  # answers with status 200 a second
+    p50: float  # milliseconds, as are the next two
     p99: float
     slowest: float  # of answers of any status
-    wrong: int
+    wrong: int  # answers with status 200 and another body than expected
     by_status: Counter[int]
-    reconnects: int  # the server closed the connection, after an answer or without one
+    reconnects: int  # connections that the server closed, after an answer or without one
 
 
-def ask_with_file(path: str, content: bytes, name: str) -> bytes:
-    """A POST with one multipart part, `file`."""
+def build_upload(path: str, content: bytes, name: str) -> bytes:
+    """Build a POST request with one multipart part, `file`."""
     disposition = f'Content-Disposition: form-data; name="file"; filename="{name}"'
     body = b"--part\r\n%b\r\nContent-Type: image/jpeg\r\n\r\n%b\r\n--part--\r\n" % (disposition.encode(), content)
     head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=part\r\n"
     return b"%bContent-Length: %d\r\n\r\n%b" % (head.encode(), len(body), body)
 
 
-def measure_load(port: int, questions: Sequence[Question], callers: int, seconds: float, warm_up: float = 1.0) -> Load:
-    """Latencies and rate are of what is answered after the warm-up; wrong answers count from the first one on."""
-    return _Crowd(port, questions).ask(callers, seconds, warm_up)
+def measure_load(port: int, requests: Sequence[Request], callers: int, seconds: float, warm_up: float = 1.0) -> Load:
+    """Measure a server for `seconds` after `warm_up` seconds; wrong answers count during the warm-up too."""
+    return _LoadTest(port, requests).run(callers, seconds, warm_up)
 
 
 @dataclass
 class _Caller:
-    question: Question
+    request: Request
     socket: socket.socket = field(init=False)
-    began: float = 0.0
+    sent_at: float = 0.0
     unsent: memoryview = field(default_factory=lambda: memoryview(b""))
     received: bytes = b""
-    watched: int = 0
+    events: int = 0  # that the selector waits for; 0 while there is no connection
 
 
-class _Crowd:
-    def __init__(self, port: int, questions: Sequence[Question]) -> None:
+class _LoadTest:
+    def __init__(self, port: int, requests: Sequence[Request]) -> None:
         self._address = ("127.0.0.1", port)
-        self._questions = cycle(questions)
+        self._requests = cycle(requests)
         self._selector = selectors.DefaultSelector()
-        self._resting: list[tuple[float, int, _Caller]] = []  # told to come back later: when, and whom
+        self._pausing: list[tuple[float, int, _Caller]] = []  # until the time of Retry-After; id as a tie-break
         self._latencies: list[float] = []
         self._slowest, self._wrong, self._reconnects = 0.0, 0, 0
         self._by_status: Counter[int] = Counter()
 
-    def ask(self, callers: int, seconds: float, warm_up: float) -> Load:
+    def run(self, callers: int, seconds: float, warm_up: float) -> Load:
         self._start = perf_counter() + warm_up
         self._end = self._start + seconds
-        crowd = [_Caller(next(self._questions)) for _ in range(callers)]
-        for caller in crowd:
+        all_callers = [_Caller(next(self._requests)) for _ in range(callers)]
+        for caller in all_callers:
             self._connect(caller)
-        while self._selector.get_map() and perf_counter() < self._end + PATIENCE:
+        while self._selector.get_map() and perf_counter() < self._end + DRAIN_SECONDS:
             for key, events in self._selector.select(timeout=0.05):
                 if events & WRITE:
                     self._send(key.data)
                 if events & READ:
                     self._receive(key.data)
-            while self._resting and self._resting[0][0] <= perf_counter():
-                self._next(heapq.heappop(self._resting)[2])
+            while self._pausing and self._pausing[0][0] <= perf_counter():
+                self._send_next(heapq.heappop(self._pausing)[2])
         self._by_status[NO_ANSWER] += len(self._selector.get_map())
-        for caller in crowd:
+        for caller in all_callers:
             caller.socket.close()
         self._selector.close()
         return self._load(callers, seconds)
@@ -107,35 +107,35 @@ class _Crowd:
         return Load(callers, rate, cuts[49], cuts[98], slowest, self._wrong, +self._by_status, self._reconnects)
 
     def _connect(self, caller: _Caller) -> None:
-        """Anew, and ask: the question that was not answered, if there is one."""
+        """Open a new connection for the caller's current request."""
         caller.socket = socket.socket()
         caller.socket.setblocking(False)
         caller.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         caller.socket.connect_ex(self._address)
-        caller.watched = WRITE  # that it is connected
+        caller.events = WRITE  # the socket is writable once it is connected
         self._selector.register(caller.socket, WRITE, caller)
-        self._put(caller)
+        self._prepare(caller)
 
-    def _put(self, caller: _Caller) -> None:
-        caller.began = perf_counter()
-        caller.unsent, caller.received = memoryview(caller.question.request), b""
+    def _prepare(self, caller: _Caller) -> None:
+        caller.sent_at = perf_counter()
+        caller.unsent, caller.received = memoryview(caller.request.content), b""
 
-    def _next(self, caller: _Caller) -> None:
+    def _send_next(self, caller: _Caller) -> None:
         if perf_counter() >= self._end:
-            self._drop(caller)
+            self._disconnect(caller)
             return
-        caller.question = next(self._questions)
-        if caller.watched:
-            self._put(caller)
+        caller.request = next(self._requests)
+        if caller.events:
+            self._prepare(caller)
             self._send(caller)
         else:
             self._connect(caller)
 
-    def _drop(self, caller: _Caller) -> None:
-        if caller.watched:
+    def _disconnect(self, caller: _Caller) -> None:
+        if caller.events:
             self._selector.unregister(caller.socket)
             caller.socket.close()
-            caller.watched = 0
+            caller.events = 0
 
     def _send(self, caller: _Caller) -> None:
         try:
@@ -143,15 +143,15 @@ class _Crowd:
         except BlockingIOError:
             pass
         except OSError:
-            self._lose(caller)
+            self._reconnect(caller)
             return
-        wanted = READ | WRITE if caller.unsent else READ
-        if caller.watched != wanted:
-            self._selector.modify(caller.socket, wanted, caller)
-            caller.watched = wanted
+        events = READ | WRITE if caller.unsent else READ
+        if caller.events != events:
+            self._selector.modify(caller.socket, events, caller)
+            caller.events = events
 
     def _receive(self, caller: _Caller) -> None:
-        if not caller.watched:  # its connection broke while it was sending
+        if not caller.events:  # the connection was lost in `_send`
             return
         try:
             chunk = caller.socket.recv(65536)
@@ -160,43 +160,43 @@ class _Crowd:
         except OSError:
             chunk = b""
         if not chunk:
-            self._lose(caller)
+            self._reconnect(caller)
             return
         caller.received += chunk
         head, separator, body = caller.received.partition(b"\r\n\r\n")
         if separator:
-            length = LENGTH.search(head)
-            assert length, f"these callers read answers with a Content-Length only, not {head!r}"
+            length = CONTENT_LENGTH.search(head)
+            assert length, f"only answers with a Content-Length can be read, not {head!r}"
             if len(body) >= int(length[1]):
-                self._finish(caller, head, body)
+                self._handle_answer(caller, head, body)
 
-    def _lose(self, caller: _Caller) -> None:
-        """The connection is gone before the answer: the same question goes through a new one."""
+    def _reconnect(self, caller: _Caller) -> None:
+        """Send the same request through a new connection, after the last one was closed without an answer."""
         self._by_status[NO_ANSWER] += 1
         self._reconnects += 1
         if self._by_status[NO_ANSWER] > 10_000:
-            raise ConnectionError(f"Nobody answers on port {self._address[1]} any more.")
-        self._drop(caller)
+            raise ConnectionError(f"The server on port {self._address[1]} no longer answers.")
+        self._disconnect(caller)
         if perf_counter() < self._end:
             self._connect(caller)
 
-    def _finish(self, caller: _Caller, head: bytes, body: bytes) -> None:
+    def _handle_answer(self, caller: _Caller, head: bytes, body: bytes) -> None:
         now = perf_counter()
-        answer = ANSWER.match(head)
-        assert answer, f"no HTTP answer: {head!r}"
-        status = int(answer[2])
-        self._slowest = max(self._slowest, now - caller.began)
+        status_line = STATUS_LINE.match(head)
+        assert status_line, f"not an HTTP answer: {head!r}"
+        status = int(status_line[2])
+        self._slowest = max(self._slowest, now - caller.sent_at)
         if status == 200:
-            self._wrong += caller.question.expected not in body
+            self._wrong += caller.request.expected not in body
         if now >= self._start:
             self._by_status[status] += 1
             if status == 200 and now <= self._end:
-                self._latencies.append(now - caller.began)
-        if caller.unsent or answer[1] == b"0" or CLOSES.search(head):
+                self._latencies.append(now - caller.sent_at)
+        if caller.unsent or status_line[1] == b"0" or CONNECTION_CLOSE.search(head):
             self._reconnects += 1
-            self._drop(caller)
-        later = RETRY_AFTER.search(head)
-        if later:
-            heapq.heappush(self._resting, (now + int(later[1]), id(caller), caller))
+            self._disconnect(caller)
+        retry_after = RETRY_AFTER.search(head)
+        if retry_after:
+            heapq.heappush(self._pausing, (now + int(retry_after[1]), id(caller), caller))
         else:
-            self._next(caller)
+            self._send_next(caller)

@@ -1,6 +1,6 @@
-"""The face detector in onnxruntime beside OpenCV's: `PYTHONPATH=. pipenv run python benchmarks/detectors.py`.
+"""Compare the face detector in onnxruntime with OpenCV's: `pipenv run python -W ignore -m benchmarks.detectors`.
 
-Both run the same weights on the same portrait, in turn, so that a busy machine is busy for both; quote the ratio.
+Both run the same weights on the same portrait in turn, so that other load on the machine affects both; quote the ratio.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ROUNDS = 50
 
 
 def main() -> None:
-    """Print a table of milliseconds a picture, the picture's scaling to 640 pixels included for both."""
+    """Print a table of milliseconds a picture; both include scaling the picture to 640 pixels."""
     detector = FaceDetector.load()
     print("| picture | onnxruntime | OpenCV | ratio |\n|---|---|---|---|")
     for size in SIZES:
@@ -42,15 +42,15 @@ def _find_by_opencv(picture: Image.Image) -> None:
 OPENCV = cv2.FaceDetectorYN_create(str(find_weights()), "", SIZES[0], MIN_FACE_CONFIDENCE, MAX_OVERLAP)
 
 
-def _measure(picture: Image.Image, *ways: Callable[[Image.Image], object]) -> list[float]:
-    """The median milliseconds of each, taken in turn."""
-    taken: list[list[float]] = [[] for _ in ways]
+def _measure(picture: Image.Image, *functions: Callable[[Image.Image], object]) -> list[float]:
+    """Measure the functions in turn, and return the median milliseconds of each."""
+    times: list[list[float]] = [[] for _ in functions]
     for _ in range(ROUNDS):
-        for way, times in zip(ways, taken, strict=True):
+        for function, own_times in zip(functions, times, strict=True):
             start = time.perf_counter()
-            way(picture)
-            times.append(1000 * (time.perf_counter() - start))
-    return [median(times) for times in taken]
+            function(picture)
+            own_times.append(1000 * (time.perf_counter() - start))
+    return [median(own_times) for own_times in times]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Eileen Collins, astronaut (NASA, public domain), as callers send her: cut out, on a webcam, on a phone's photo."""
+"""Make the test pictures, all from one portrait: Eileen Collins, astronaut (NASA, public domain)."""
 
 from __future__ import annotations
 
@@ -8,25 +8,27 @@ import random
 from PIL import Image, ImageEnhance
 from skimage.data import astronaut
 
-FACE = (223, 119)  # the middle of her face in the portrait's 512x512 pixels
+FACE = (223, 119)  # centre of the face, in the 512x512 pixels of the portrait
 CROP = 48  # pixels a side
 
 
 def cut_crops(count: int = 32) -> list[bytes]:
-    """Different framing, brightness and turn, or all would have the same label; the same crops every time."""
-    chance, portrait = random.Random(0), _portrait()
+    """Crop the face with random framing, brightness and rotation, so that labels differ; the seed is fixed."""
+    generator, portrait = random.Random(0), _portrait()
     crops = []
     for _ in range(count):
-        half = chance.uniform(40, 65)
-        x, y = (middle + chance.uniform(-16, 16) for middle in FACE)
-        turned = portrait.rotate(chance.uniform(-180, 180), Image.Resampling.BILINEAR, center=(x, y))
-        crop = turned.resize((CROP, CROP), box=(x - half, y - half, x + half, y + half)).convert("L")
-        crops.append(_jpeg(ImageEnhance.Brightness(crop).enhance(chance.uniform(0.5, 1.4))))
+        half_side = generator.uniform(40, 65)
+        x, y = (middle + generator.uniform(-16, 16) for middle in FACE)
+        rotated = portrait.rotate(generator.uniform(-180, 180), Image.Resampling.BILINEAR, center=(x, y))
+        crop = rotated.resize((CROP, CROP), box=(x - half_side, y - half_side, x + half_side, y + half_side)).convert(
+            "L"
+        )
+        crops.append(_jpeg(ImageEnhance.Brightness(crop).enhance(generator.uniform(0.5, 1.4))))
     return crops
 
 
 def paste_portraits(width: int, height: int, count: int = 1) -> list[bytes]:
-    """The portrait, as high as the picture, on a grey ground: at a different place in each."""
+    """Paste the portrait, as high as the picture, on a grey background, at a different position in each picture."""
     portrait = _portrait().resize((height, height))
     pictures = []
     for index in range(count):
@@ -37,10 +39,10 @@ def paste_portraits(width: int, height: int, count: int = 1) -> list[bytes]:
 
 
 def tile_portraits(faces: int) -> bytes:
-    """960x960 pixels in nine fields, the first ones with the portrait."""
+    """Make a picture of 960x960 pixels in nine tiles, of which the first `faces` show the portrait."""
     picture, portrait = Image.new("RGB", (960, 960), "grey"), _portrait().resize((320, 320))
-    for field in range(faces):
-        picture.paste(portrait, (field % 3 * 320, field // 3 * 320))
+    for tile in range(faces):
+        picture.paste(portrait, (tile % 3 * 320, tile // 3 * 320))
     return _jpeg(picture)
 
 

@@ -1,4 +1,4 @@
-"""The servers that are measured: how each is started, when it is ready, and the memory that it takes."""
+"""The measured servers: how each is started, when it is ready, and how much memory it uses."""
 
 from __future__ import annotations
 
@@ -24,99 +24,108 @@ START_LIMIT = 120.0  # seconds
 
 @dataclass(frozen=True)
 class Server:
-    """`{port}` in the command is the port; the variables are added to those of the shell."""
+    """How to start a server. `{port}` in the command becomes the port; `variables` are added to the environment."""
 
     name: str
     command: tuple[str, ...]
-    ready: str  # the path that is 200 from then on
+    ready: str  # a path that answers 200 as soon as the server is ready
     path: str = "/"
     variables: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Running:
+    """A started server, and its processes."""
+
     port: int
-    seconds: float  # until it was ready
+    seconds: float  # from its start until it was ready
     pid: int
 
     def processes(self) -> list[Path]:
-        """/proc/1234 of each process of the server, its own first; empty where there is no /proc."""
+        """The /proc folder of each process of the server, the main process first; empty if the system has no /proc."""
         parents = {}
         for process in Path("/proc").glob("[0-9]*"):
-            with suppress(OSError):  # one that has ended since
+            with suppress(OSError):  # the process has ended meanwhile
                 parents[int(process.name)] = int((process / "stat").read_text().rpartition(")")[2].split()[1])
         family = []
         found = [self.pid] if self.pid in parents else []
-        while found:  # a generation at a time: BentoML's workers are in sessions of their own
+        while found:  # by parent, because BentoML's workers have sessions of their own
             family += found
             found = [pid for pid, parent in parents.items() if parent in found]
         return [Path("/proc", str(pid)) for pid in family]
 
     def memory(self) -> list[int]:
-        """Resident MB of every process of the server, largest first."""
+        """The resident memory of each process of the server in MB, largest first."""
         page = os.sysconf("SC_PAGESIZE")
         pages = (int((process / "statm").read_text().split()[1]) for process in self.processes())
         return sorted((count * page // 10**6 for count in pages), reverse=True)
 
 
-def servers(learner: Path, network: Path) -> list[Server]:
-    """Ours and the peers, which serve `network`, a float32 ONNX file; the student project's way serves `learner`."""
+def servers(model: Path, network: Path) -> list[Server]:
+    """List our server first, then its peers.
+
+    Our server has `model`, the folder of an export; the student project has the learner in it. The other peers have
+    `network`, a float32 ONNX model.
+    """
     cores = str(os.cpu_count())
-    peer = {"PEER_MODEL": str(network), "PEER_CORES": cores, "BENTOML_HOME": str(network.parent)}
-    peer |= {"BENTOML_DO_NOT_TRACK": "true", "PEER_LEARNER": str(learner)}
+    peer = {"PEER_NETWORK": str(network), "PEER_CORES": cores, "BENTOML_HOME": str(network.parent)}
+    peer |= {"BENTOML_DO_NOT_TRACK": "true", "PEER_MODEL_FOLDER": str(model)}
     batch = peer | {"PEER_BATCH": "1"}
-    ours = {"DEXPRESSION_MODEL_PATH": str(learner)}
+    ours = {"DEXPRESSION_MODEL_PATH": str(model)}
     uvicorn = (str(BIN / "uvicorn"), "with_fastapi:app", "--app-dir", str(PEERS), "--port", "{port}")
-    lit = (str(BIN / "python"), str(PEERS / "with_litserve.py"))
-    serve = (str(BIN / "bentoml"), "serve", "with_bentoml:Service", "--working-dir", str(PEERS))
-    bento = (*serve, "--host", "127.0.0.1", "--port", "{port}")
+    litserve = (str(BIN / "python"), str(PEERS / "with_litserve.py"))
+    service = ("with_bentoml:Service", "--working-dir", str(PEERS))
+    bentoml = (str(BIN / "bentoml"), "serve", *service, "--host", "127.0.0.1", "--port", "{port}")
     student = (sys.executable, str(PEERS / "with_flask.py"))
     return [
         Server("DeXpression", (sys.executable, "server.py"), "/health/ready", variables=ours),
         Server("FastAPI", (*uvicorn, "--workers", cores, "--no-access-log"), "/ready", variables=peer),
-        Server("LitServe", lit, "/health", "/predict", peer),
-        Server("LitServe, batches", lit, "/health", "/predict", batch),
-        Server("BentoML", bento, "/readyz", variables=peer),
-        Server("BentoML, batches", bento, "/readyz", variables=batch),
+        Server("LitServe", litserve, "/health", "/predict", peer),
+        Server("LitServe, batches", litserve, "/health", "/predict", batch),
+        Server("BentoML", bentoml, "/readyz", variables=peer),
+        Server("BentoML, batches", bentoml, "/readyz", variables=batch),
         Server("student project", student, "/ready", variables=peer | {"PYTHONPATH": "."}),
     ]
 
 
 def install_peers() -> None:
-    """Into an environment of their own, once for each version of the requirements."""
-    wanted, installed = PEERS / "requirements.txt", ENVIRONMENT / "requirements.txt"
-    if installed.exists() and installed.read_text() == wanted.read_text():
+    """Install the peers into their own virtual environment, again whenever their requirements change."""
+    required, installed = PEERS / "requirements.txt", ENVIRONMENT / "requirements.txt"
+    if installed.exists() and installed.read_text() == required.read_text():
         return
     venv.create(ENVIRONMENT, with_pip=True)
-    pip = [str(BIN / "python"), "-m", "pip", "install", "--quiet", "--only-binary", ":all:", "-r", str(wanted)]
-    subprocess.run(pip, check=True)  # noqa: S603  # our own words
-    installed.write_text(wanted.read_text())
+    pip = [str(BIN / "python"), "-m", "pip", "install", "--quiet", "--only-binary", ":all:", "-r", str(required)]
+    subprocess.run(pip, check=True)  # noqa: S603  # the command is fixed
+    installed.write_text(required.read_text())
 
 
 @contextmanager
 def started(server: Server, folder: Path) -> Iterator[Running]:
-    """Its log is written into `folder`; raises RuntimeError with the log's end where it does not become ready."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as free:
-        port = free.getsockname()[1]
+    """Start a server, wait until it is ready, and stop it at the end.
+
+    Its log is written into `folder`. Raises RuntimeError, with the end of the log, if it does not become ready.
+    """
+    with closing(socket.create_server(("127.0.0.1", 0))) as probe:
+        port = probe.getsockname()[1]
     command = [word.format(port=port) for word in server.command]
     variables = os.environ | {"DEXPRESSION_PORT": str(port), "PEER_PORT": str(port)} | dict(server.variables)
     log = folder / f"{server.name}.log"
-    began = time.perf_counter()
+    start = time.perf_counter()
     with log.open("wb") as out:
-        process = subprocess.Popen(  # noqa: S603  # our own words
+        process = subprocess.Popen(  # noqa: S603  # the command is fixed
             command, env=variables, stdout=out, stderr=out, start_new_session=True
         )
     try:
         while not _is_ready(port, server.ready):
-            if process.poll() is not None or time.perf_counter() > began + START_LIMIT:
+            if process.poll() is not None or time.perf_counter() > start + START_LIMIT:
                 raise RuntimeError(f"{server.name} did not start:\n{log.read_text(errors='replace')[-3000:]}")
             time.sleep(0.05)
-        yield Running(port, time.perf_counter() - began, process.pid)
+        yield Running(port, time.perf_counter() - start, process.pid)
     finally:
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
             process.wait(timeout=15)
-        with suppress(ProcessLookupError):  # whatever it left behind
+        with suppress(ProcessLookupError):  # processes that are still running
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 

@@ -1,6 +1,6 @@
-"""Our server beside others that serve the same network: `PYTHONPATH=. python benchmarks/serving.py`; see README.md.
+"""Compare our server with others that serve the same network: `pipenv run bench`; see README.md.
 
-Servers take turns, round by round, so that a busy machine is busy for all of them; quote the ratios.
+Servers take turns, round by round, so that other load on the machine affects all of them; quote the ratios.
 """
 
 from __future__ import annotations
@@ -20,71 +20,72 @@ import onnxruntime
 from PIL import Image
 
 from benchmarks.bare import measure_bare
-from benchmarks.callers import Question, ask_with_file, measure_load
+from benchmarks.callers import Request, build_upload, measure_load
 from benchmarks.pictures import cut_crops, paste_portraits, tile_portraits
-from benchmarks.results import CALLERS, CROWD, FRAMES, MANY, OURS, Results
+from benchmarks.results import CALLER_COUNTS, FRAMES, HIGH_COUNT, MAIN_COUNT, OURS, Results
 from benchmarks.servers import Server, install_peers, servers, started
 from dexpression.artifact.export import load_exported
 from dexpression.artifact.quantisation import to_onnx
 from dexpression.labels import FIVE
 from dexpression.prediction import Predictor
 
-LEARNER = Path("model/dexpression.pkl")
-ENGINE = LEARNER.with_suffix(".onnx")  # what our server answers with
-LOAD_LEARNER = f"import pathlib, dexpression.artifact.export as a; a.load_exported(pathlib.Path({str(LEARNER)!r}))"
+MODEL = Path("model")
+LOAD_LEARNER = f"import pathlib, dexpression.artifact.export as a; a.load_exported(pathlib.Path({str(MODEL)!r}))"
 
 
 class Bench:
-    """What is sent, the right answers to it, and the results so far."""
+    """The pictures to send, the correct answers to them, and the results so far."""
 
     def __init__(self, seconds: float, folder: Path) -> None:
         self.seconds, self.folder, self.results = seconds, folder, Results()
-        self.servers = servers(LEARNER.resolve(), folder / "network.onnx")
-        self.predictor = Predictor.load(ENGINE)
+        self.servers = servers(MODEL.resolve(), folder / "network.onnx")
+        self.predictor = Predictor.load(MODEL)
         self.crops, self.frames = cut_crops(), paste_portraits(640, 480, count=8)
         self.our_labels, self.frame_labels = self._read(self.crops), self._read(self.frames)
-        self.their_labels = _write_network(folder / "network.onnx", self.crops)
+        self.peer_labels = _write_network(folder / "network.onnx", self.crops)
 
     def _read(self, contents: Sequence[bytes]) -> list[str]:
         return [self.predictor.predict(content).among(FIVE).emotion or "no face" for content in contents]
 
-    def run_server(self, server: Server, crowds: Sequence[int] = CALLERS) -> None:
-        """Start it, put it under load, look at its memory, stop it."""
-        name, labels = server.name, self.our_labels if server.name == OURS else self.their_labels
+    def run_server(self, server: Server, caller_counts: Sequence[int] = CALLER_COUNTS) -> None:
+        """Start a server, put it under load, measure its memory, and stop it."""
+        name, labels = server.name, self.our_labels if server.name == OURS else self.peer_labels
         with started(server, self.folder) as running:
-            for callers in crowds:
-                load = measure_load(running.port, _questions(server.path, self.crops, labels), callers, self.seconds)
+            for callers in caller_counts:
+                load = measure_load(running.port, _requests(server.path, self.crops, labels), callers, self.seconds)
                 self.results.loads[name, callers].append(load)
-            if name == OURS and MANY in crowds:
-                questions = _questions(server.path, self.frames, self.frame_labels)
-                self.results.loads[FRAMES, MANY].append(measure_load(running.port, questions, MANY, self.seconds))
-            self.results.figures[name].append(running.seconds)
+            if name == OURS and MAIN_COUNT in caller_counts:
+                requests = _requests(server.path, self.frames, self.frame_labels)
+                self.results.loads[FRAMES, MAIN_COUNT].append(
+                    measure_load(running.port, requests, MAIN_COUNT, self.seconds)
+                )
+            self.results.numbers[name].append(running.seconds)
             self.results.memory[name] = running.memory()
 
     def run_bare(self) -> None:
-        """The pipeline without a server, loading without one, and a large photo beside a frame."""
-        figures, cores, [photo] = self.results.figures, os.cpu_count() or 1, paste_portraits(4000, 3000)
+        """Measure without a server: the pipeline, loading the learner, a large photo, and a picture of nine faces."""
+        numbers, cores, [photo] = self.results.numbers, os.cpu_count() or 1, paste_portraits(4000, 3000)
         one, nine = tile_portraits(1), tile_portraits(9)
         for name, contents, processes in (
             ("crop", self.crops, 1),
             ("crops", self.crops, cores),
             ("frames", self.frames, cores),
         ):
-            rate, p50 = measure_bare(ENGINE, contents, processes, self.seconds)
-            figures[f"{name}, rate"].append(rate)
-            figures[f"{name}, p50"].append(p50)
+            rate, p50 = measure_bare(MODEL, contents, processes, self.seconds)
+            numbers[f"{name}, rate"].append(rate)
+            numbers[f"{name}, p50"].append(p50)
         for _ in range(5):
-            figures["photo"].append(_time(lambda: self.predictor.predict(photo)))
-            figures["frame"].append(_time(lambda: self.predictor.predict(self.frames[0])))
-            figures["one face"].append(_time(lambda: self.predictor.predict(one)))
-            figures["nine faces"].append(_time(lambda: self.predictor.predict(nine)))
+            numbers["photo"].append(_time(lambda: self.predictor.predict(photo)))
+            numbers["frame"].append(_time(lambda: self.predictor.predict(self.frames[0])))
+            numbers["one face"].append(_time(lambda: self.predictor.predict(one)))
+            numbers["nine faces"].append(_time(lambda: self.predictor.predict(nine)))
         load = [sys.executable, "-W", "ignore", "-c", LOAD_LEARNER]
-        figures["learner"].append(_time(lambda: subprocess.run(load, check=True)))  # noqa: S603  # our own words
+        numbers["learner"].append(_time(lambda: subprocess.run(load, check=True)))  # noqa: S603  # the command is fixed
 
 
 def _write_network(path: Path, crops: Sequence[bytes]) -> list[str]:
-    """The float32 ONNX file, its labels in its metadata, and what it answers to these crops."""
-    learner, manifest = load_exported(LEARNER)
+    """Write the float32 ONNX model, with its labels in the metadata, and return its labels of the crops."""
+    learner, manifest = load_exported(MODEL)
     model = to_onnx(learner, manifest.image_size)
     model.metadata_props.add(key="labels", value=" ".join(manifest.labels))
     path.write_bytes(model.SerializeToString())
@@ -95,34 +96,35 @@ def _write_network(path: Path, crops: Sequence[bytes]) -> list[str]:
     return [manifest.labels[index] for index in probabilities.argmax(axis=1)]
 
 
-def _questions(path: str, contents: Sequence[bytes], labels: Sequence[str]) -> list[Question]:
+def _requests(path: str, contents: Sequence[bytes], labels: Sequence[str]) -> list[Request]:
     return [
-        Question(ask_with_file(path, content, f"{number}.jpg"), b'"%b"' % label.encode())
+        Request(build_upload(path, content, f"{number}.jpg"), b'"%b"' % label.encode())
         for number, (content, label) in enumerate(zip(contents, labels, strict=True))
     ]
 
 
-def _time(work: Callable[[], object]) -> float:
+def _time(function: Callable[[], object]) -> float:
+    """Call the function, and return the seconds that it took."""
     start = time.perf_counter()
-    work()
+    function()
     return time.perf_counter() - start
 
 
 def main() -> None:
-    """Print both tables, draw the figure."""
-    parser = argparse.ArgumentParser(description="Our server beside others that serve the same network.")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
+    """Measure, print both tables and draw the figure."""
+    parser = argparse.ArgumentParser(description="Compare our server with others that serve the same network.")
+    parser.add_argument("--seconds", type=float, default=5.0, help="duration of each measurement")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="servers whose names begin so, or bare")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="measure only servers whose names begin so, or bare")
     parser.add_argument("--figure", type=Path, default=Path("imgs/serving.png"))
     options = parser.parse_args()
     install_peers()
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(options.seconds, Path(folder))
-        wanted = tuple(options.only or [""])
-        chosen = [server for server in bench.servers if server.name.startswith(wanted)]
+        prefixes = tuple(options.only or [""])
+        chosen = [server for server in bench.servers if server.name.startswith(prefixes)]
         for _ in range(options.rounds):
-            if "bare".startswith(wanted):
+            if "bare".startswith(prefixes):
                 bench.run_bare()
             for server in chosen:
                 bench.run_server(server)
@@ -130,7 +132,7 @@ def main() -> None:
         for _ in range(options.rounds):
             for server in chosen:
                 if server.name in (OURS, best):
-                    bench.run_server(server, [CROWD])
+                    bench.run_server(server, [HIGH_COUNT])
     print(bench.results.report())
     bench.results.draw().savefig(options.figure, dpi=110)
 

@@ -1,4 +1,4 @@
-"""BentoML: a worker a core, as its documentation says for processors; batches by its own adaptive batching."""
+"""BentoML: one worker a core, as its documentation recommends for CPUs; batches by its own adaptive batching."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Single:
 
     @bentoml.api(route="/")
     def predict(self, file: Image) -> dict[str, str]:
-        return {"result": self.network.read([decode(file)])[0]}
+        return {"result": self.network.predict([decode(file)])[0]}
 
 
 @service
@@ -26,7 +26,7 @@ class Batched:
 
     @bentoml.api(route="/", batchable=True, max_batch_size=MAX_BATCH, max_latency_ms=1000)
     def predict(self, file: list[Image]) -> list[str]:
-        return self.network.read([decode(picture) for picture in file])
+        return self.network.predict([decode(picture) for picture in file])
 
 
 Service = Batched if BATCH else Single

@@ -1,4 +1,4 @@
-"""FastAPI in uvicorn: `def`, so that the work runs in a thread and blocks nobody, and `--workers` for the cores."""
+"""FastAPI in uvicorn: `def`, so that a prediction runs in a thread and does not block the event loop."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ network = Network()
 
 @app.get("/ready")
 def ready() -> None:
-    """Answered once the network is loaded."""
+    """Answer 200 as soon as the network is loaded."""
 
 
 @app.post("/")
 def predict(file: UploadFile) -> dict[str, str]:
-    return {"result": network.read([decode(file.file)])[0]}
+    return {"result": network.predict([decode(file.file)])[0]}

@@ -1,4 +1,4 @@
-"""The student project's way: Flask's own server, the upload in a file, `learner.predict` of that."""
+"""The student project: Flask's own server, which saves the upload as a file and gives its path to `learner.predict`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flask import Flask, request
 from dexpression.artifact.export import load_exported
 
 app = Flask(__name__)
-learner, _ = load_exported(Path(os.environ["PEER_LEARNER"]))
+learner, _ = load_exported(Path(os.environ["PEER_MODEL_FOLDER"]))
 uploads = tempfile.TemporaryDirectory()
 
 

@@ -1,4 +1,4 @@
-"""LitServe: a worker a core and the fast queue, as its documentation says for processors and above 100 requests/s."""
+"""LitServe: one worker a core and the fast queue, as its documentation recommends for CPUs above 100 requests/s."""
 
 from typing import Any
 
@@ -12,11 +12,11 @@ class Api(litserve.LitAPI):
     def setup(self, device: str) -> None:
         self.network = Network()
 
-    def decode_request(self, request: Request) -> np.ndarray:  # LitServe reads this hint, and gives the form
+    def decode_request(self, request: Request) -> np.ndarray:  # LitServe passes the form because of this hint
         return decode(request["file"].file)
 
     def predict(self, x: Any) -> list[str]:
-        return self.network.read(x if BATCH else [x])
+        return self.network.predict(x if BATCH else [x])
 
     def encode_response(self, output: Any) -> dict[str, str]:
         return {"result": output if BATCH else output[0]}

@@ -1,1 +1,1 @@
-"""The figures of the README and of the model card."""
+"""Draw the figures of the README and of the model card."""

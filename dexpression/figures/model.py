@@ -1,6 +1,6 @@
-"""The figures that the README and the card show, drawn from the shipped model and its manifest.
+"""Draw the figures of the README and of the model card from the shipped model and its manifest.
 
-`python -m dexpression.figures.model` draws them into imgs/.
+`python -m dexpression.figures.model` writes them into imgs/.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from dexpression.figures.network import draw_feature_maps, draw_networks, layer_
 from dexpression.network.architecture import DeXpression
 from dexpression.settings import Settings
 
-# One network each on FER2013's PrivateTest: name, weights, per cent.
-OTHERS = [
+# Other single networks: name, number of weights, accuracy on FER2013's PrivateTest in per cent.
+PEERS = [
     ("mini_XCEPTION", 58e3, 66.1),
     ("big_XCEPTION", 209e3, 66.5),
     ("face-api.js", 324e3, 58.7),
-    ("best published of 3 M", 3.1e6, 71.5),
-    ("best published", 11e6, 73.7),
+    ("best published, 3 M", 3.1e6, 71.5),
+    ("best published, 11 M", 11e6, 73.7),
 ]
 IMAGES = Path(__file__).parents[2] / "imgs"
 
 
 def draw_confusion(result: dict[str, Any]) -> Figure:
-    """Share of the answers to each true label, from `Evaluation.to_dict()`."""
+    """Draw a confusion matrix, each row as shares of its true label; `result` is an `Evaluation.to_dict()`."""
     labels, counts = result["labels"], np.array(result["confusion"])
     shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
     figure = Figure(figsize=(1.2 + 0.75 * len(labels), 1 + 0.65 * len(labels)), layout="constrained")
@@ -44,14 +44,14 @@ def draw_confusion(result: dict[str, Any]) -> Figure:
         axes.text(column, row, f"{share:.2f}", ha="center", va="center", color=colour, fontsize=9)
     axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right", fontsize=8)
     axes.set_yticks(range(len(labels)), labels, fontsize=8)
-    axes.set_xlabel("answered")
+    axes.set_xlabel("predicted label")
     axes.set_ylabel("true label")
-    axes.set_title(f"{result['accuracy']:.1%} of {result['n']:,} right", fontsize=10)
+    axes.set_title(f"accuracy {result['accuracy']:.1%}, n = {result['n']:,}", fontsize=10)
     return figure
 
 
 def draw_curves(columns: Sequence[str], epochs: Sequence[Sequence[float]]) -> Figure:
-    """Losses and accuracy by epoch, from a learner's or a manifest's history."""
+    """Draw losses and accuracy by epoch, from a manifest's history: `columns` names the values of each epoch."""
     curves = dict(zip(columns, zip(*epochs, strict=True), strict=True))
     numbers = range(1, len(epochs) + 1)
     figure = Figure(figsize=(9, 3.2), layout="constrained")
@@ -67,36 +67,38 @@ def draw_curves(columns: Sequence[str], epochs: Sequence[Sequence[float]]) -> Fi
 
 
 def draw_reliability(result: dict[str, Any]) -> Figure:
-    """Share of right answers against confidence, from `Evaluation.to_dict()`; on the line, confidence is believable."""
-    count, confidence, right = np.array(result["reliability"]).T
+    """Draw accuracy against confidence, from an `Evaluation.to_dict()`; a calibrated model lies on the dashed line."""
+    count, confidence, accuracy = np.array(result["reliability"]).T
     figure = Figure(figsize=(4.6, 4.2), layout="constrained")
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="grey", linewidth=1, linestyle="--")
-    axes.plot(confidence, right, color="tab:blue")
-    axes.scatter(confidence, right, s=600 * count / count.sum(), color="tab:blue", alpha=0.6)
-    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence (area: number of answers)", ylabel="share of right answers")
-    axes.set_title(f"{len(result['labels'])} labels, n = {result['n']:,}, error {result['ece']:.3f}", fontsize=10)
+    axes.plot(confidence, accuracy, color="tab:blue")
+    axes.scatter(confidence, accuracy, s=600 * count / count.sum(), color="tab:blue", alpha=0.6)
+    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence (area: number of predictions)", ylabel="accuracy")
+    axes.set_title(
+        f"{len(result['labels'])} labels, n = {result['n']:,}, calibration error {result['ece']:.3f}", fontsize=10
+    )
     return figure
 
 
 def draw_accuracy(weights: int, result: dict[str, Any]) -> Figure:
-    """Ours against what others reach on seven labels, by their size."""
+    """Draw the accuracy on seven labels against the number of weights: our network and its peers."""
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
-    for name, size, accuracy in OTHERS:
+    for name, size, accuracy in PEERS:
         axes.scatter(size, accuracy, color="tab:grey")
         axes.annotate(name, (size, accuracy), xytext=(6, -3), textcoords="offset points", fontsize=8)
     axes.scatter(weights, 100 * result["accuracy"], color="tab:blue")
     ours = f"ours (valid, n = {result['n']:,})"
     axes.annotate(ours, (weights, 100 * result["accuracy"]), xytext=(6, -3), textcoords="offset points", fontsize=8)
     axes.set(xscale="log", xlim=(3e4, 1e8), xlabel="weights", ylabel="accuracy on seven labels of FER2013, %")
-    axes.set_title("Others: PrivateTest, whose images are a little easier than valid's", fontsize=9)
+    axes.set_title("Grey: other networks on PrivateTest, which is a little easier than valid", fontsize=9)
     axes.grid(alpha=0.3)
     return figure
 
 
 def _save(figure: Figure, name: str, facts: str) -> None:
-    """With the facts that it was drawn from in its metadata, by which a test tells whether it went stale."""
+    """Write a figure into imgs/. `facts` identify its source in the metadata, so that a test notices an old figure."""
     figure.savefig(IMAGES / name, dpi=110, metadata={"Description": facts, "Software": ""})
 
 
@@ -116,7 +118,7 @@ def main() -> None:
 
 
 def _public_face(learner: Learner) -> Tensor:
-    """Eileen Collins, astronaut; NASA, public domain."""
+    """One face (1, 1, H, W), as the network takes it: Eileen Collins, astronaut (NASA, public domain)."""
     from skimage.data import astronaut
 
     portrait = Image.fromarray(astronaut()).crop((166, 69, 278, 181))  # type: ignore[no-untyped-call]

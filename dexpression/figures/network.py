@@ -1,4 +1,4 @@
-"""Figures of the networks, drawn from the modules themselves: their layers, and what those make of a face."""
+"""Draw the layers of a network, and the feature maps that they compute from a face, from the modules themselves."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ COLOURS = {"convolution": "#cfe3f5", "pooling": "#f6dfc4", "other": "#e4e4e4", "
 
 
 def layer_rows(network: DeXpression, size: int) -> list[list[str]]:
-    """What a face of `size` pixels passes through; two texts a row where a FeatEx block works side by side."""
+    """Describe each layer and its output shape, for a face of `size` x `size` pixels, from input to output.
+
+    A row has one text, or two for the parallel sides of a FeatEx block.
+    """
     shapes: dict[nn.Module, str] = {}
     hooks = [
-        module.register_forward_hook(lambda module, _, output: shapes.update({module: _spell(output.shape[1:])}))
+        module.register_forward_hook(lambda module, _, output: shapes.update({module: _format_shape(output.shape[1:])}))
         for module in network.modules()
     ]
     with torch.no_grad():
@@ -31,14 +34,14 @@ def layer_rows(network: DeXpression, size: int) -> list[list[str]]:
         if isinstance(module, FeatEx):
             sides = ([*module.detail], [*module.context])
             rows += [[f"{_name(layer)}  {shapes[layer]}" for layer in pair] for pair in zip(*sides, strict=True)]
-            rows.append([f"{_joining(module)}  {shapes[module]}"])
+            rows.append([f"{_name_join(module)}  {shapes[module]}"])
         elif (name := _name(module)) is not None:
             rows.append([f"{name}  {shapes[module]}"])
     return rows
 
 
 def draw_networks() -> Figure:
-    """The paper's network and the compact one, top to bottom."""
+    """Draw the layers of the paper's network and of the compact one, top to bottom, next to each other."""
     drawn = [
         ("The paper's network", DeXpression.paper(), 224),
         ("The compact network", DeXpression.compact(heads=2), 48),
@@ -53,13 +56,13 @@ def draw_networks() -> Figure:
 
 
 def draw_feature_maps(network: DeXpression, face: Tensor, shown: int = 12) -> Figure:
-    """The first maps that each stage makes of one face (1, 1, H, W): a row a stage, as in the paper's second figure."""
+    """Draw the first `shown` maps of each stage for one face (1, 1, H, W): a row a stage, as the paper's figure 2."""
     stages: list[tuple[str, Tensor]] = [("face", face)]
     with torch.no_grad():
         for name, part in (("stem", network.eval().stem), ("block", network.blocks)):
             for layer in part:  # type: ignore[attr-defined]
                 maps = layer(stages[-1][1])
-                stages.append((f"{_name(layer) or name} {_spell(maps.shape[1:])}", maps))
+                stages.append((f"{_name(layer) or name} {_format_shape(maps.shape[1:])}", maps))
     figure = Figure(figsize=(shown * 0.8 + 1.6, len(stages) * 0.85), layout="constrained")
     for row, (title, maps) in zip(figure.subplots(len(stages), shown), stages, strict=True):
         for place, axes in enumerate(row):
@@ -70,17 +73,18 @@ def draw_feature_maps(network: DeXpression, face: Tensor, shown: int = 12) -> Fi
     return figure
 
 
-def _spell(shape: Sequence[int]) -> str:
+def _format_shape(shape: Sequence[int]) -> str:
+    """Join the sizes: (64, 56, 56) -> 64x56x56."""
     return "x".join(map(str, shape))
 
 
 def _name(layer: nn.Module) -> str | None:
-    """What a layer is called in the figure; None for those that change neither shape nor meaning."""
+    """The name of a layer in the figure; None for a layer that the figure leaves out, such as ReLU or dropout."""
     if isinstance(layer, Convolution):
         return f"{_name(layer[0])}{' + BN' if len(layer) > 2 else ''}"
     if isinstance(layer, nn.Conv2d):
         stride = f" /{layer.stride[0]}" if layer.stride[0] > 1 else ""
-        return f"conv {_spell(layer.kernel_size)}{stride}"
+        return f"conv {_format_shape(layer.kernel_size)}{stride}"
     if isinstance(layer, nn.MaxPool2d):
         return f"max {layer.kernel_size}x{layer.kernel_size} /{layer.stride}"
     names = {
@@ -92,8 +96,8 @@ def _name(layer: nn.Module) -> str | None:
     return names.get(type(layer))
 
 
-def _joining(block: FeatEx) -> str:
-    """How a FeatEx block ends."""
+def _name_join(block: FeatEx) -> str:
+    """The name of the step that joins the two sides of a FeatEx block."""
     if not isinstance(block, ResidualFeatEx):
         return "concat"
     return "concat + BN + input" if block.adds else "concat + BN"

@@ -55,11 +55,11 @@ class FeatEx(nn.Module):
 
 
 class ResidualFeatEx(FeatEx):
-    """FeatEx for deep networks: normalised and, where the number of maps stays, added to what it read (He et al. 2016).
+    """FeatEx for deep networks: normalised and, if the number of maps stays, added to its input (He et al. 2016).
 
-    What is done in another order than in the paper is done so for speed on a CPU: both sides are normalised together,
-    since gradients of a slice of maps are slow to normalise, and context is pooled after its 1x1, which leaves a sixth
-    of the maps to pool: pooling at stride 1 takes as long as a convolution.
+    Two steps stand in another order than in the paper, for speed on a CPU. Both sides are normalised together, since
+    gradients of a slice of maps are slow to normalise. Context is pooled after its 1x1, which leaves a sixth of the
+    maps to pool: pooling at stride 1 takes as long as a convolution.
     """
 
     def __init__(self, in_channels: int, *, reduced: int, detail: int, context: int) -> None:
@@ -82,10 +82,10 @@ class ResidualFeatEx(FeatEx):
         return functional.relu(maps + x if self.adds else maps)
 
     def fold_norm(self) -> None:
-        """Make the normalisation, which is fixed once training is over, part of both sides' last convolutions.
+        """Fold the normalisation, which is fixed after training, into the last convolution of each side.
 
-        Fewer steps, and maps of like size, which eight bits hold better. A negative scale cannot pass the context's
-        maximum: then nothing changes.
+        The block then has fewer steps, and its maps have similar ranges, which int8 represents better. If a scale of
+        the context is negative, nothing changes: such a scale cannot move in front of a max pooling.
         """
         detail, context = cast(nn.Conv2d, self.detail[1]), cast(nn.Conv2d, self.context[0])
         count = detail.out_channels
@@ -112,7 +112,7 @@ def _linear(features: int, classes: int, heads: int) -> list[nn.Module]:
     return [linear] if heads == 1 else [linear, nn.Unflatten(1, (heads, classes))]
 
 
-# (reduced, detail, context) of each FeatEx block of the compact network, None where the maps are halved.
+# (reduced, detail, context) of each FeatEx block of the compact network; None is a pooling that halves the maps.
 COMPACT_BLOCKS = [
     (64, 96, 16),
     (64, 96, 16),
@@ -129,8 +129,8 @@ COMPACT_BLOCKS = [
 class DeXpression(nn.Module):
     """Stem, FeatEx blocks, classifier: (N, 1, H, W) grey faces -> (N, classes) logits.
 
-    Of several heads on the same features: (N, heads, classes). Build one with `paper` (224x224, the published table) or
-    `compact` (48x48, the one we ship).
+    With several heads on the same features: (N, heads, classes). Build it with `paper` (224x224, the published table)
+    or `compact` (48x48, the one we ship).
     """
 
     def __init__(
@@ -145,11 +145,12 @@ class DeXpression(nn.Module):
 
     @property
     def heads(self) -> int:
+        """The number of heads; all read the same features."""
         last = cast(nn.Sequential, self.classifier)[-1]
         return int(last.unflattened_size[0]) if isinstance(last, nn.Unflatten) else 1
 
     def forward(self, faces: Tensor) -> Tensor:
-        """Logits; a ValueError says which shape this network takes when it cannot take this one."""
+        """Compute the logits; raises ValueError, which names the shape that this network takes."""
         self._check(faces)
         logits: Tensor = self.classifier(self.blocks(self.stem(faces)))
         return logits
@@ -181,16 +182,16 @@ class DeXpression(nn.Module):
     def compact(cls, classes: int = 7, heads: int = 1) -> DeXpression:
         """The network that we ship: the paper's parts made for 48x48 faces; takes any size from 8x8.
 
-        It departs from the paper where 48x48 asks for it:
+        It departs from the paper where 48x48 pixels require it:
         - the stem keeps the resolution (3x3, stride 1): 7x7 at stride 2 and a pooling would leave 12x12 for all blocks;
-        - batch normalisation instead of local response normalisation, and blocks that add to what they read (see
-          `Convolution` and `ResidualFeatEx`);
+        - batch normalisation instead of local response normalisation, and blocks that add their input to their output
+          (see `Convolution` and `ResidualFeatEx`);
         - seven FeatEx blocks instead of two, at 24, 12 and 6 pixels, narrow where the maps are large: a weight
           costs sixteen times as many multiply-adds at 24 pixels as at 6;
-        - less of a block is context, a seventh to a fifth instead of a quarter: the 3x3 of detail is what a processor
-          does fastest;
+        - context is a seventh to a fifth of a block instead of a quarter: the 3x3 of detail is the fastest step on a
+          processor;
         - global average pooling and dropout before the linear layer: the paper's linear layer holds more than half of
-          its weights and learns FER2013 by heart.
+          its weights and memorises FER2013.
         """
         channels = 32
         stem = nn.Sequential(Convolution(1, channels, 3, batch_norm=True), _halve())
@@ -209,7 +210,7 @@ class DeXpression(nn.Module):
 
 
 def count_multiply_adds(network: DeXpression, size: int) -> int:
-    """Of the convolutions and the linear layer, for one face of `size` x `size` pixels."""
+    """Count those of the convolutions and the linear layer, for one face of `size` x `size` pixels."""
     face = torch.zeros(1, 1, size, size, device=next(network.parameters()).device)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network.eval()(face)

@@ -16,7 +16,7 @@ class EmotionLoss(nn.Module):
     """Smoothed cross-entropy on the label plus, for a network with a second head, cross-entropy on votes.
 
     Training: logits are (N, C), or (N, 2, C) with a second head; labels are (N,); a vote distribution (soft labels) is
-    (N, C), where each row sums to 1, or to 0 if nobody voted. `class_weights` (C,) scale the cost of a label or of a
+    (N, C), where each row sums to 1, or to 0 without votes. `class_weights` (C,) scale the cost of a label or of a
     vote for it. `vote_weight` scales the second head's part.
 
     Inference: logits are divided by `temperature`. The probabilities of both heads are averaged, the second with the

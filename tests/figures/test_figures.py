@@ -1,4 +1,4 @@
-"""The figures in imgs/ are those of today's modules and model."""
+"""The figures: their contents, and whether those in imgs/ are up to date."""
 
 from __future__ import annotations
 
@@ -15,33 +15,35 @@ from dexpression.network.architecture import DeXpression
 from dexpression.settings import Settings
 
 
-def facts_of(name: str) -> str:
+def description_of(name: str) -> str:
+    """The facts that a figure was drawn from, which its metadata holds."""
     with Image.open(IMAGES / name) as image:
         return image.info["Description"]
 
 
-def test_the_committed_picture_of_the_networks_was_drawn_from_todays_modules():
+def test_the_figure_of_the_networks_shows_the_current_modules():
     networks = layer_rows(DeXpression.paper(), 224) + layer_rows(DeXpression.compact(heads=2), 48)
-    assert facts_of("networks.png") == repr(networks), "Draw it again: python -m dexpression.figures.model"
+    assert description_of("networks.png") == repr(networks), "Draw it again: python -m dexpression.figures.model"
 
 
 @pytest.mark.parametrize(
     "name",
     ["confusion_five.png", "confusion_seven.png", "reliability.png", "accuracy.png", "curves.png", "feature_maps.png"],
 )
-def test_the_committed_figures_are_those_of_the_shipped_model(name):
+def test_a_figure_of_the_model_shows_the_shipped_model(name):
     digest = Manifest.read(export_paths(Settings.model_path).manifest).sha256
-    assert facts_of(name) == digest, "Draw it again: python -m dexpression.figures.model"
+    assert description_of(name) == digest, "Draw it again: python -m dexpression.figures.model"
 
 
-def test_every_layer_of_the_paper_is_named_with_its_output():
+def test_the_layers_of_the_paper_network_are_shown_with_their_output_shapes():
     rows = layer_rows(DeXpression.paper(), 224)
     assert rows[1:4] == [["conv 7x7 /2  64x112x112"], ["max 3x3 /2  64x56x56"], ["LRN  64x56x56"]]
     assert ["conv 1x1  96x56x56", "max 3x3 /1  64x56x56"] in rows
     assert rows[-1] == ["linear  11"]
 
 
-def test_figures_can_be_drawn(tmp_path: Path):
+@pytest.mark.slow
+def test_every_figure_can_be_drawn(tmp_path: Path):
     result = {"labels": ["A", "B"], "confusion": [[3, 1], [0, 0]], "accuracy": 0.75, "n": 4}
     result |= {"reliability": [(1, 0.5, 0.0), (3, 0.8, 1.0)], "ece": 0.275}
     maps = draw_feature_maps(DeXpression.compact(), torch.rand(1, 1, 48, 48))

@@ -1,12 +1,12 @@
 /**
- * Talk to a DeXpression server from any web page:
+ * Client of a DeXpression server, for any web page:
  *
  *     import { predict } from "http://localhost:9874/client.js";
  *     const reading = await predict(fileInput.files[0]);
  *     console.log(reading.result, reading.faces);
  */
 
-/** The server refused a picture; `code` is stable, the message says how to mend it. */
+/** The server refused the request. `code` is stable; the message says how to fix the request. */
 export class RefusedError extends Error {
   constructor(problem) {
     super(problem.detail);
@@ -15,14 +15,15 @@ export class RefusedError extends Error {
   }
 }
 
-/** No answer came: the server is gone, or the network is. */
+/** The request got no response: the server does not run, or the network failed. */
 export class UnreachableError extends Error {}
 
 /**
- * Every face of a picture, largest first, and the emotion on each: what POST /v1/predict answers.
+ * Send a picture to POST /v1/predict and return its reading: every face, largest first, and the emotion on each.
  *
- * `picture` is a Blob or a File. `options` are the query's: labels, detect, min_confidence; and `server`, the address
- * that this module came from unless given, `token`, where the server wants one, and `signal`, an AbortSignal.
+ * `picture` is a Blob or a File. `server` is the server's address, by default that of this module. `token` is sent if
+ * the server requires one. `signal` is an AbortSignal. All other options are query parameters: labels, detect,
+ * min_confidence. Throws RefusedError or UnreachableError, or SyntaxError if the response is not JSON.
  */
 export async function predict(picture, { server = import.meta.url, token, signal, ...parameters } = {}) {
   const address = new URL("/v1/predict", server);
@@ -41,11 +42,11 @@ export async function predict(picture, { server = import.meta.url, token, signal
   return body;
 }
 
-/** What an image, a video or a canvas shows now, as a JPEG whose long side is at most `longest` pixels. */
-export async function shrink(source, longest = 640) {
+/** Copy an image, a canvas or the current frame of a video into a JPEG Blob of at most `maxSide` pixels a side. */
+export async function shrink(source, maxSide = 640) {
   const width = source.videoWidth ?? source.naturalWidth ?? source.width;
   const height = source.videoHeight ?? source.naturalHeight ?? source.height;
-  const scale = Math.min(1, longest / Math.max(width, height));
+  const scale = Math.min(1, maxSide / Math.max(width, height));
   const canvas = document.createElement("canvas");
   canvas.width = Math.max(1, Math.round(width * scale));
   canvas.height = Math.max(1, Math.round(height * scale));

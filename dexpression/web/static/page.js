@@ -1,9 +1,9 @@
 import { RefusedError, UnreachableError, predict, shrink } from "/client.js";
 
-const RETRY_AFTER = 1_000; // milliseconds, while the server is gone
-const PATIENCE = 30_000; // milliseconds, with a server that does not get done
-const SPOKEN_EVERY = 2_000; // milliseconds; a screen reader would talk through every frame
-const LARGE = 10_000_000; // bytes
+const RETRY_MS = 1_000; // between two attempts while the server does not answer
+const REQUEST_TIMEOUT_MS = 30_000;
+const ANNOUNCE_MS = 2_000; // between two readings of the camera in the status line; a screen reader speaks each
+const MAX_UNSCALED_BYTES = 10_000_000; // half of what the server allows by default
 
 const stage = document.querySelector("#stage");
 const faces = document.querySelector("#faces");
@@ -12,118 +12,119 @@ const cameraButton = document.querySelector("#camera");
 const fileInput = document.querySelector("#file");
 const tokenInput = document.querySelector("#token");
 
-let work = new AbortController(); // of what is shown now; whatever comes next aborts it
+let currentTask = new AbortController(); // a new task aborts it
 let cameraIsOn = false;
-let spoken = 0; // when the faces of a frame were last said
+let lastAnnouncement = 0; // time of the last reading in the status line
 
-/** What the person can mend; the message says how. */
-class Trouble extends Error {}
+/** An error that the person can fix; the message says how. */
+class UserError extends Error {}
 
-/* What is said. */
+/* The status line. */
 
-function say(text, trouble = false) {
+function setStatus(text, isError = false) {
   if (statusLine.textContent !== text) statusLine.textContent = text;
-  statusLine.classList.toggle("trouble", trouble);
+  statusLine.classList.toggle("error", isError);
 }
 
-const percent = (share) => `${Math.round(100 * share)} %`;
+const percent = (probability) => `${Math.round(100 * probability)} %`;
 
-function sayReading({ faces: found }) {
-  const isTrouble = statusLine.classList.contains("trouble");
-  if (cameraIsOn && !isTrouble && performance.now() - spoken < SPOKEN_EVERY) return;
-  spoken = performance.now();
-  if (found.length === 0) return say("No face was found.");
+function announceReading({ faces: found }) {
+  const showsError = statusLine.classList.contains("error");
+  if (cameraIsOn && !showsError && performance.now() - lastAnnouncement < ANNOUNCE_MS) return;
+  lastAnnouncement = performance.now();
+  if (found.length === 0) return setStatus("No face was found.");
   const emotions = found.map((face) => face.result).join(", ");
-  say(found.length === 1 ? `One face: ${emotions}.` : `${found.length} faces: ${emotions}.`);
+  setStatus(found.length === 1 ? `One face: ${emotions}.` : `${found.length} faces: ${emotions}.`);
 }
 
-/* What is drawn. */
+/* Boxes on the picture, and the list of faces. */
 
-function element(name, className, ...children) {
-  const made = document.createElement(name);
-  if (className) made.className = className;
-  made.append(...children);
-  return made;
+function createElement(name, className, ...children) {
+  const element = document.createElement(name);
+  if (className) element.className = className;
+  element.append(...children);
+  return element;
 }
 
-function drawBox({ box, result, confidence }, number, image, mirrored) {
-  const made = element("div", "box", element("span", "", `${number} ${result} ${percent(confidence)}`));
+function createBox({ box, result, confidence }, number, image, mirrored) {
+  const label = createElement("span", "", `${number} ${result} ${percent(confidence)}`);
+  const element = createElement("div", "box", label);
   const left = mirrored ? image.width - box.x - box.width : box.x;
-  made.style.left = `${(100 * left) / image.width}%`;
-  made.style.top = `${(100 * box.y) / image.height}%`;
-  made.style.width = `${(100 * box.width) / image.width}%`;
-  made.style.height = `${(100 * box.height) / image.height}%`;
-  made.classList.toggle("low", box.y < image.height / 10);
-  made.classList.toggle("right", left > image.width / 2);
-  made.ariaHidden = "true"; // the list beside it says the same
-  return made;
+  element.style.left = `${(100 * left) / image.width}%`;
+  element.style.top = `${(100 * box.y) / image.height}%`;
+  element.style.width = `${(100 * box.width) / image.width}%`;
+  element.style.height = `${(100 * box.height) / image.height}%`;
+  element.classList.toggle("label-below", box.y < image.height / 10);
+  element.classList.toggle("label-right", left > image.width / 2);
+  element.ariaHidden = "true"; // the list of faces has the same text
+  return element;
 }
 
-function drawFace(face) {
+function createFaceItem(face) {
   const bars = Object.keys(face.probabilities).map((label) => {
-    const track = element("div", "track", element("div"));
+    const track = createElement("div", "track", createElement("div"));
     track.ariaHidden = "true";
-    return element("li", "", element("span", "", label), track, element("span"));
+    return createElement("li", "", createElement("span", "", label), track, createElement("span"));
   });
-  return element("li", "", element("h2"), element("ul", "bars", ...bars));
+  return createElement("li", "", createElement("h2"), createElement("ul", "bars", ...bars));
 }
 
-/* In place, so that who reads along, by eye or by ear, does not lose the line with every frame. */
-function fillFace(item, face, number) {
+/* Items are updated in place, so that a reader or a screen reader keeps its position from frame to frame. */
+function updateFaceItem(item, face, number) {
   item.querySelector("h2").textContent = `Face ${number}: ${face.result}, ${percent(face.confidence)}`;
-  Object.values(face.probabilities).forEach((share, index) => {
+  Object.values(face.probabilities).forEach((probability, index) => {
     const bar = item.querySelectorAll(".bars li")[index];
-    bar.querySelector(".track div").style.width = `${100 * share}%`;
-    bar.lastChild.textContent = percent(share);
+    bar.querySelector(".track div").style.width = `${100 * probability}%`;
+    bar.lastChild.textContent = percent(probability);
   });
 }
 
-function show(reading, mirrored = false) {
+function showReading(reading, mirrored = false) {
   removeBoxes();
-  stage.append(...reading.faces.map((face, index) => drawBox(face, index + 1, reading.image, mirrored)));
+  stage.append(...reading.faces.map((face, index) => createBox(face, index + 1, reading.image, mirrored)));
   while (faces.children.length > reading.faces.length) faces.lastChild.remove();
   reading.faces.forEach((face, index) => {
-    if (!faces.children[index]) faces.append(drawFace(face));
-    fillFace(faces.children[index], face, index + 1);
+    if (!faces.children[index]) faces.append(createFaceItem(face));
+    updateFaceItem(faces.children[index], face, index + 1);
   });
-  sayReading(reading);
+  announceReading(reading);
 }
 
 function removeBoxes() {
   stage.querySelectorAll(".box").forEach((box) => box.remove());
 }
 
-function clear() {
+function clearReading() {
   removeBoxes();
   faces.replaceChildren();
 }
 
-function put(media) {
+function showMedia(media) {
   stage.replaceChildren(media);
   stage.hidden = false;
 }
 
-/* What is done. One thing at a time: whatever begins ends what was shown or waited for before. */
+/* Tasks. Only one runs at a time: a new one aborts the last one. */
 
-function begin() {
-  work.abort();
-  work = new AbortController();
-  clear();
+function startTask() {
+  currentTask.abort();
+  currentTask = new AbortController();
+  clearReading();
   stage.hidden = true;
-  return work.signal;
+  return currentTask.signal;
 }
 
-/** Say what went wrong, unless something newer has begun. */
-async function attempt(piece) {
-  const signal = begin();
+/** Run `task(signal)` and show its error, unless a newer task has started. */
+async function runTask(task) {
+  const signal = startTask();
   try {
-    await piece(signal);
+    await task(signal);
   } catch (error) {
     if (signal.aborted) return;
-    begin();
+    startTask();
     if (error.code === "unauthorized") askForToken();
-    const isKnown = error instanceof RefusedError || error instanceof Trouble;
-    say(isKnown ? error.message : "The answer could not be read. Is this server a DeXpression?", true);
+    const isKnown = error instanceof RefusedError || error instanceof UserError;
+    setStatus(isKnown ? error.message : "The answer could not be read. Is this a DeXpression server?", true);
   }
 }
 
@@ -134,108 +135,108 @@ function askForToken() {
   tokenInput.focus();
 }
 
-/** What the server answers; one that is gone, hangs or has too much to do is asked again until it answers. */
-async function ask(takePicture, signal, options = {}) {
+/** Predict a picture; try again, with a new picture, while the server is unreachable, hangs or answers 503. */
+async function predictWithRetry(takePicture, signal, options = {}) {
   for (;;) {
     const picture = await takePicture();
-    const limit = AbortSignal.any([signal, AbortSignal.timeout(PATIENCE)]);
+    const limit = AbortSignal.any([signal, AbortSignal.timeout(REQUEST_TIMEOUT_MS)]);
     try {
       return await predict(picture, { signal: limit, token: tokenInput.value, ...options });
     } catch (error) {
-      const isGone = error instanceof UnreachableError;
-      if (signal.aborted || !(isGone || error.status === 503)) throw error;
-      clear();
-      const reason = isGone ? "does not answer. Is it running?" : "has too much to do.";
-      say(`The server ${reason} This page asks again until it answers.`, true);
-      await pause(RETRY_AFTER);
+      const isUnreachable = error instanceof UnreachableError;
+      if (signal.aborted || !(isUnreachable || error.status === 503)) throw error;
+      clearReading();
+      const reason = isUnreachable ? "does not answer. Is it running?" : "is too busy.";
+      setStatus(`The server ${reason} This page tries again until it gets an answer.`, true);
+      await pause(RETRY_MS);
     }
   }
 }
 
 async function readFile(file, signal) {
-  say("Reading …");
+  setStatus("Reading the picture …");
   const content = await file.arrayBuffer().catch(() => {
-    throw new Trouble("This file cannot be read. Is it a folder, or has it been moved?");
+    throw new UserError("This file cannot be read. Is it a folder, or was it moved? Choose another file.");
   });
   const picture = new Blob([content], { type: file.type });
   const image = new Image();
-  image.alt = "The picture that was read";
+  image.alt = "Your picture";
   image.src = URL.createObjectURL(picture);
   signal.addEventListener("abort", () => URL.revokeObjectURL(image.src));
   if (signal.aborted) return;
-  put(image);
-  show(await ask(() => fit(picture, image), signal));
+  showMedia(image);
+  showReading(await predictWithRetry(() => scaleDown(picture, image), signal));
 }
 
-/** The picture as it is; a very large one is shrunk, for the server takes no more than 20 MB unless it is told to. */
-async function fit(picture, image) {
-  if (picture.size < LARGE) return picture;
+/** The picture itself or, if its file is large, a smaller copy: by default the server refuses more than 20 MB. */
+async function scaleDown(picture, image) {
+  if (picture.size < MAX_UNSCALED_BYTES) return picture;
   return image.decode().then(() => shrink(image, 2560), () => picture);
 }
 
-const CAMERA_TROUBLES = {
-  NotAllowedError: "The camera was refused. Allow it in the browser's settings of this page, then switch it on again.",
-  NotFoundError: "No camera was found. Plug one in, or choose a picture.",
-  NotReadableError: "The camera is in use by another program. Close that, then switch it on again.",
+const CAMERA_ERRORS = {
+  NotAllowedError: "The camera is blocked. Allow it in the browser's settings for this page, then switch it on again.",
+  NotFoundError: "No camera was found. Connect one, or choose a picture.",
+  NotReadableError: "Another program uses the camera. Close that program, then switch the camera on again.",
 };
 
 async function openCamera(signal) {
   if (!navigator.mediaDevices) {
-    throw new Trouble("Browsers give the camera to localhost and to HTTPS alone. Open this page as http://localhost, or put the server behind HTTPS.");
+    throw new UserError("Browsers allow the camera only on localhost and over HTTPS. Open this page as http://localhost, or put the server behind HTTPS.");
   }
-  const wanted = { video: { width: 640, height: 480, facingMode: "user" } };
-  const stream = await navigator.mediaDevices.getUserMedia(wanted).catch((error) => {
-    throw new Trouble(CAMERA_TROUBLES[error.name] ?? `The camera cannot be used (${error.message}).`);
+  const constraints = { video: { width: 640, height: 480, facingMode: "user" } };
+  const stream = await navigator.mediaDevices.getUserMedia(constraints).catch((error) => {
+    throw new UserError(CAMERA_ERRORS[error.name] ?? `The camera cannot be used (${error.message}).`);
   });
   const stop = () => stream.getTracks().forEach((track) => track.stop());
   signal.addEventListener("abort", stop);
-  if (signal.aborted) stop(); // something else was begun while the browser asked
+  if (signal.aborted) stop(); // another task started while the browser asked for permission
   return stream;
 }
 
 async function readCamera(signal) {
-  say("Asking for the camera …");
-  showCamera(true);
-  signal.addEventListener("abort", () => showCamera(false));
+  setStatus("Opening the camera …");
+  setCameraOn(true);
+  signal.addEventListener("abort", () => setCameraOn(false));
   const video = document.createElement("video");
   Object.assign(video, { srcObject: await openCamera(signal), muted: true, playsInline: true, ariaLabel: "Your camera" });
   if (signal.aborted) return;
-  put(video);
+  showMedia(video);
   await video.play();
-  while (video.srcObject.active) { // the next frame leaves when the answer to the last is there
-    show(await ask(() => shrink(video), signal, { detect: "always" }), true);
+  while (video.srcObject.active) { // one request at a time: the next frame is sent after the last answer
+    showReading(await predictWithRetry(() => shrink(video), signal, { detect: "always" }), true);
     await new Promise(requestAnimationFrame);
     if (signal.aborted) return;
   }
-  throw new Trouble("The camera is gone. Plug it in, then switch it on again.");
+  throw new UserError("The camera was disconnected. Connect it, then switch it on again.");
 }
 
-function showCamera(on) {
+function setCameraOn(on) {
   cameraIsOn = on;
   cameraButton.textContent = on ? "Switch the camera off" : "Switch the camera on";
 }
 
-/* What people do. */
+/* Events. */
 
 cameraButton.addEventListener("click", () => {
-  if (!cameraIsOn) return attempt(readCamera);
-  begin();
-  say("The camera is off.");
+  if (!cameraIsOn) return runTask(readCamera);
+  startTask();
+  setStatus("The camera is off.");
 });
 
-function readFirst([file]) {
-  attempt(async (signal) => {
-    if (!file) throw new Trouble("That was no file. Drop, paste or choose a picture.");
+function readFirstFile([file]) {
+  runTask(async (signal) => {
+    if (!file) throw new UserError("There is no file to read. Drop, paste or choose a picture.");
     await readFile(file, signal);
   });
 }
 
 fileInput.addEventListener("change", () => {
-  if (fileInput.files.length) readFirst(fileInput.files);
+  if (fileInput.files.length) readFirstFile(fileInput.files);
   fileInput.value = ""; // so that the same file can be chosen again
 });
 
-document.addEventListener("paste", (event) => readFirst(event.clipboardData.files));
+document.addEventListener("paste", (event) => readFirstFile(event.clipboardData.files));
 document.addEventListener("dragover", (event) => {
   event.preventDefault();
   document.body.classList.add("dropping");
@@ -244,5 +245,5 @@ document.addEventListener("dragleave", () => document.body.classList.remove("dro
 document.addEventListener("drop", (event) => {
   event.preventDefault();
   document.body.classList.remove("dropping");
-  readFirst(event.dataTransfer.files);
+  readFirstFile(event.dataTransfer.files);
 });
