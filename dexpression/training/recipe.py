@@ -47,7 +47,7 @@ class Recipe:
     votes: float = option(
         1.0, "weight of FER+ votes in the loss; 0, or data without votes: no head for votes", between=(0.0, 10.0)
     )
-    # 0.35 is a compromise between FER2013's labels and people's votes: see notebooks/experiments.md.
+    # 0.35 is a compromise between FER2013's labels and FER+ votes: see notebooks/experiments.md.
     blend: float = option(0.35, "share of the votes' head in the probabilities", between=(0.0, 1.0))
     augmentation: float = option(
         1.0, "strength of random rotation, zoom, shift, lighting and erasing", between=(0.0, 2.0)
@@ -62,6 +62,8 @@ class Recipe:
     teachers: int = option(3, "networks that teach in self-distillation, the trained one included", between=(1, 100))
 
     def __post_init__(self) -> None:
+        if self.start is not None:
+            object.__setattr__(self, "start", Path(self.start))  # a notebook names it by text
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if not is_allowed(field, value):

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from werkzeug.exceptions import BadRequest
 
 from dexpression.web.errors import BadBase64, MissingFile, TooManyPictures, UnsupportedMediaType
-from dexpression.web.parameters import JsonPicture
+from dexpression.web.parameters import MAX_ECHO, JsonPicture
 
 MAX_PICTURES = 32  # in one request; a picture of one colour has few bytes and many pixels
 FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
@@ -48,7 +48,7 @@ def read_uploads(request: Request) -> list[bytes]:
         return [_decode(_json_picture(request))]
     if kind in FORMS or not request.content_length:
         return _parts(request)
-    raise UnsupportedMediaType(f"Unsupported content type {kind or '(none)'}. {WAYS}")
+    raise UnsupportedMediaType(f"Unsupported content type {kind[:MAX_ECHO] or '(none)'}. {WAYS}")
 
 
 def _parts(request: Request) -> list[bytes]:
