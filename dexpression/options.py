@@ -25,7 +25,7 @@ def is_allowed(field: Field[Any], value: Any) -> bool:
     if between is None:
         return True
     kind = int if isinstance(field.default, int) else (int, float)
-    return isinstance(value, kind) and bool(between[0] <= value <= between[1])
+    return isinstance(value, kind) and not isinstance(value, bool) and bool(between[0] <= value <= between[1])
 
 
 def allowed_values(field: Field[Any]) -> str:

@@ -47,9 +47,10 @@ def load_classifier(model: str | os.PathLike[str]) -> tuple[FaceClassifier, Mani
     """
     if Path(model).suffix == ".pkl":
         from dexpression.artifact.export import load_exported
-        from dexpression.network.inference import torch_backend
 
         learner, manifest = load_exported(model)
+        from dexpression.network.inference import torch_backend  # seconds of torch, which a missing file does not cost
+
         return FaceClassifier(torch_backend(learner), manifest.labels, manifest.image_size), manifest
     from dexpression.artifact.manifest import load_onnx_model
 

@@ -132,7 +132,8 @@ def _require_votes(source: Path) -> Path:
     votes = find_votes(source) or find_votes(source.parent)
     if votes is None:
         raise DataError(
-            f"No FER+ votes in {source.name} or beside it. Put {' or '.join(VOTE_FILES)} there, or name it."
+            f"No FER+ votes in {source.name} or beside it. Put {' or '.join(VOTE_FILES)} there, "
+            "or name the file with --votes-file."
         )
     return votes
 

@@ -75,7 +75,7 @@ class Recipe:
         return IMAGE_SIZES[self.network][1]
 
     def facts(self) -> dict[str, Any]:
-        """The options as JSON takes them; `start` becomes the digest of that export, wherever it lies."""
+        """The options as JSON takes them; `start` becomes the digest of that export, not its path."""
         start = self.start and Manifest.read(export_paths(self.start).manifest).sha256
         return dataclasses.asdict(self) | {"start": start}
 

@@ -51,7 +51,7 @@ DETAILS = {
 
 
 def error_problem(error: RequestError | PictureError, request_id: str) -> dict[str, Any]:
-    """The problem document of an error of ours."""
+    """The problem document of a RequestError or a PictureError."""
     return problem(STATUSES[error.code], error.code, str(error), request_id)
 
 
