@@ -1,10 +1,33 @@
-"""The errors of a request. Which HTTP status each `code` has stands in `dexpression.web.problems`."""
+"""The errors of a request, and the HTTP status and headers of every error code."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
 from dexpression.errors import DeXpressionError
+
+# By the code of a RequestError, of a PictureError, or of an unforeseen exception.
+STATUSES = {
+    "bad_request": 400,
+    "missing_file": 400,
+    "empty_file": 400,
+    "bad_base64": 400,
+    "bad_parameter": 400,
+    "unauthorized": 401,
+    "payload_too_large": 413,
+    "unsupported_media_type": 415,
+    "undecodable_image": 422,
+    "too_many_pixels": 422,
+    "no_face": 422,
+    "internal_server_error": 500,
+    "not_ready": 503,
+    "overloaded": 503,
+}
+HEADERS = {
+    "not_ready": {"Retry-After": "1"},
+    "overloaded": {"Retry-After": "1"},
+    "unauthorized": {"WWW-Authenticate": "Bearer"},
+}
 
 
 class RequestError(DeXpressionError):

@@ -17,8 +17,9 @@ from dexpression.web.answers import (
     ReadingAnswer,
     ReadingAnswers,
 )
+from dexpression.web.errors import STATUSES
 from dexpression.web.parameters import JsonPicture, Parameters, RootParameters
-from dexpression.web.problems import CONTENT_TYPE, STATUSES
+from dexpression.web.problems import CONTENT_TYPE
 
 PICTURE_CODES = [code for code in STATUSES if code not in ("internal_server_error", "not_ready")]
 JSON = "application/json"

@@ -11,33 +11,11 @@ from http import HTTPStatus
 from typing import Any
 
 from dexpression.errors import PictureError
-from dexpression.web.errors import RequestError
+from dexpression.web.errors import HEADERS, STATUSES, RequestError
 from dexpression.web.metrics import REJECTS
 
 CONTENT_TYPE = "application/problem+json"
 REQUEST_ID = "X-Request-ID"
-
-STATUSES = {
-    "bad_request": 400,
-    "missing_file": 400,
-    "empty_file": 400,
-    "bad_base64": 400,
-    "bad_parameter": 400,
-    "unauthorized": 401,
-    "payload_too_large": 413,
-    "unsupported_media_type": 415,
-    "undecodable_image": 422,
-    "too_many_pixels": 422,
-    "no_face": 422,
-    "internal_server_error": 500,
-    "not_ready": 503,
-    "overloaded": 503,
-}
-HEADERS = {
-    "not_ready": {"Retry-After": "1"},
-    "overloaded": {"Retry-After": "1"},
-    "unauthorized": {"WWW-Authenticate": "Bearer"},
-}
 
 # Better texts than those of werkzeug and waitress, which do not say how to fix the request.
 DETAILS = {
