@@ -45,15 +45,15 @@ def load_classifier(model: str | os.PathLike[str]) -> tuple[FaceClassifier, Mani
 
     If `model` is a learner's .pkl file, PyTorch runs that learner instead.
     """
-    if Path(model).suffix == ".pkl":
+    from dexpression.artifact.manifest import export_paths, load_onnx_model
+
+    if Path(model) == export_paths(model).learner:
         from dexpression.artifact.export import load_exported
 
         learner, manifest = load_exported(model)
         from dexpression.network.inference import torch_backend  # seconds of torch, which a missing file does not cost
 
         return FaceClassifier(torch_backend(learner), manifest.labels, manifest.image_size), manifest
-    from dexpression.artifact.manifest import load_onnx_model
-
     content, manifest = load_onnx_model(model)
     return FaceClassifier(onnx_backend(content), manifest.labels, manifest.image_size), manifest
 

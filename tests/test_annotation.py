@@ -1,4 +1,4 @@
-"""Boxes and labels on a picture."""
+"""Boxes and labels that are drawn on a picture."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from dexpression.reading import FaceReading, Prediction, Reading
 YELLOW = (255, 212, 0)
 
 
-def letters(box: Box) -> int:
-    """How many dark pixels the label of a face there has, on a grey picture."""
+def dark_pixels(box: Box) -> int:
+    """Count the black pixels of the letters in the label of a face, drawn on a grey picture."""
     reading = Reading(200, 100, [FaceReading(box, 0.9, Prediction({"HAPPY": 1.0}))])
     red = np.asarray(annotate(Image.new("L", (200, 100), 128), reading))[:, :, 0]
     return int((red < 100).sum())
 
 
 @pytest.mark.parametrize("corners", [(0, 0, 200, 100), (150, 0, 200, 100), (150, 50, 200, 100), (199, 0, 200, 1)])
-def test_a_label_is_whole_wherever_the_face_is(corners):
-    assert letters(Box(*corners)) == letters(Box(60, 50, 100, 90)) > 20
+def test_a_label_is_complete_wherever_the_face_is(corners):
+    assert dark_pixels(Box(*corners)) == dark_pixels(Box(60, 50, 100, 90)) > 20
 
 
-def test_the_box_of_a_whole_picture_is_seen_on_all_four_sides():
+def test_the_box_around_a_whole_picture_is_visible_on_all_four_sides():
     face = FaceReading(Box(0, 0, 64, 64), None, Prediction({"HAPPY": 1.0}))
     drawn = np.asarray(annotate(Image.new("L", (64, 64)), Reading(64, 64, [face])))
     assert all((edge == YELLOW).all(axis=-1).mean() > 0.5 for edge in (drawn[0], drawn[-1], drawn[:, 0], drawn[:, -1]))

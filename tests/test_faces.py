@@ -1,4 +1,4 @@
-"""Faces in whole pictures: where they are, and how they are cut out."""
+"""Detecting faces in whole pictures, and cropping them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,12 +16,13 @@ from skimage.data import coffee
 
 from dexpression import faces
 from dexpression.errors import DigestMismatch, MissingArtifact
-from dexpression.faces import FaceDetector, crop_face, overlap
+from dexpression.faces import MAX_OVERLAP, SIDE, FaceDetector, crop_face, find_weights, overlap
 from dexpression.picture import Box, read_picture
+from dexpression.reading import MIN_FACE_CONFIDENCE
 from tests.support.faces import encode_turned
 from tests.support.server import ROOT
 
-FACE = Box(178, 63, 268, 176)  # of the portrait
+FACE = Box(178, 63, 268, 176)  # in the portrait
 
 
 def share(one: Box, other: Box) -> float:
@@ -34,7 +37,7 @@ def detector() -> FaceDetector:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_the_face_is_found_upright_whichever_way_the_camera_was_held(detector, portrait, orientation):
+def test_the_face_is_found_upright_in_every_exif_orientation(detector, portrait, orientation):
     [face] = detector.find_faces(read_picture(encode_turned(portrait, orientation)))
     assert share(face.box, FACE) > 0.95
     assert face.confidence > 0.9
@@ -42,11 +45,11 @@ def test_the_face_is_found_upright_whichever_way_the_camera_was_held(detector, p
 
 @pytest.mark.parametrize("mode", ["L", "RGB"])
 @pytest.mark.parametrize("side", [150, 512, 3000])
-def test_the_face_is_found_at_every_size_in_grey_and_in_colour(detector, portrait, side, mode):
+def test_the_face_is_found_in_pictures_of_any_size_in_grey_and_in_colour(detector, portrait, side, mode):
     [face] = detector.find_faces(portrait.convert(mode).resize((side, side)))
     scale = side / 512
-    wanted = Box(*(edge * scale for edge in (FACE.left, FACE.top, FACE.right, FACE.bottom)))
-    assert share(face.box, wanted) > 0.8
+    expected = Box(*(edge * scale for edge in (FACE.left, FACE.top, FACE.right, FACE.bottom)))
+    assert share(face.box, expected) > 0.8
 
 
 def test_every_face_is_found_and_the_largest_comes_first(detector, portrait):
@@ -61,35 +64,71 @@ def test_every_face_is_found_and_the_largest_comes_first(detector, portrait):
 
 
 @pytest.mark.parametrize("picture", [Image.fromarray(coffee()), Image.new("L", (1, 1)), Image.new("RGB", (5000, 3))])
-def test_where_no_face_is_none_is_found(detector, picture):
+def test_pictures_without_a_face_give_an_empty_list(detector, picture):
     assert detector.find_faces(picture) == []
+
+
+def four_sizes(portrait: Image.Image) -> Image.Image:
+    picture = Image.new("RGB", (620, 510))
+    for side, corner in ((300, (0, 0)), (250, (310, 0)), (200, (0, 310)), (160, (310, 310))):
+        picture.paste(portrait.resize((side, side)), corner)
+    return picture
+
+
+def dimmed(portrait: Image.Image) -> Image.Image:
+    return portrait.point(lambda value: value * 0.25)
+
+
+def find_by_opencv(picture: Image.Image) -> list[tuple[float, ...]]:
+    """Find faces with the same weights in OpenCV: x, y, width, height, five points, confidence."""
+    letterbox = Image.new("RGB", (SIDE, SIDE))
+    letterbox.paste(picture, (0, 0))
+    opencv = cv2.FaceDetectorYN.create(
+        str(find_weights()), "", (SIDE, SIDE), MIN_FACE_CONFIDENCE, MAX_OVERLAP, top_k=5000
+    )
+    _, found = opencv.detect(np.ascontiguousarray(np.asarray(letterbox)[:, :, ::-1]))
+    return found.tolist()
+
+
+@pytest.mark.parametrize(("change", "count"), [(Image.Image.copy, 1), (four_sizes, 4), (dimmed, 1)])
+def test_boxes_and_confidences_are_those_of_opencv(detector, portrait, change, count):
+    picture = change(portrait)
+    found = [(*astuple(face.box), face.confidence) for face in detector.find_faces(picture)]
+    expected = [(x, y, x + width, y + height, score) for x, y, width, height, *_, score in find_by_opencv(picture)]
+    assert len(found) == count
+    assert sorted(map(rounded, found)) == sorted(map(rounded, expected))
+
+
+def rounded(face: tuple[float, ...]) -> list[float]:
+    *corners, confidence = face
+    return [*map(round, corners), round(confidence, 3)]
 
 
 def test_of_many_faces_the_largest_64_are_kept(detector, portrait):
     face = portrait.crop((166, 69, 278, 181))
     crowd = Image.new("RGB", (640, 640))
-    for place in range(81):  # smaller and smaller
+    for place in range(81):  # each smaller than the one before, or equal
         crowd.paste(face.resize((70 - place // 4,) * 2), (place % 9 * 70, place // 9 * 70))
     found = detector.find_faces(crowd)
     assert len(found) == 64
     assert min(face.box.area for face in found) > 0.4 * max(face.box.area for face in found)
-    assert not any(face.box.top > 560 and face.box.left > 280 for face in found)  # where the smallest are
+    assert not any(face.box.top > 560 and face.box.left > 280 for face in found)  # the smallest faces are there
 
 
-def test_overlap_is_the_shared_part_of_what_both_cover():
+def test_overlap_is_intersection_over_union():
     boxes = np.array([[0, 0, 2, 2], [1, 0, 3, 2], [2, 0, 4, 2], [9, 9, 10, 10]], float)
     assert overlap(boxes[0], boxes).tolist() == pytest.approx([1, 1 / 3, 0, 0])
 
 
-def test_one_detector_serves_many_threads(detector, portrait):
+def test_many_threads_can_share_one_detector(detector, portrait):
     with ThreadPoolExecutor(16) as threads:
         found = list(threads.map(detector.find_faces, [portrait] * 64))
     assert all(faces == found[0] for faces in found)
 
 
-def test_a_crop_is_a_square_around_the_middle_of_the_box():
+def test_a_crop_is_a_square_around_the_centre_of_the_box():
     picture = Image.new("L", (200, 100), 0)
-    picture.paste(255, (100, 20, 140, 60))  # 40x40; the crop's side is 44, and what is not white is 2 pixels a side
+    picture.paste(255, (100, 20, 140, 60))  # 40x40, so the crop is 44x44 with a black border of 2 pixels
     crop = np.asarray(crop_face(picture, Box(100, 20, 140, 60), 44))
     assert crop[3:-3, 3:-3].min() == 255
     assert crop[0].max() == crop[-1].max() == crop[:, 0].max() == crop[:, -1].max() == 0
@@ -101,15 +140,15 @@ def test_a_crop_stays_inside_the_picture(box):
     assert (crop.mode, crop.size, np.asarray(crop).min()) == ("L", (48, 48), 255)
 
 
-def test_the_engine_leaves_nothing_on_disk(tmp_path):
-    kept = {name: value for name, value in os.environ.items() if name not in ("CI", "ORT_DISABLE_TELEMETRY")}
+def test_onnxruntime_writes_no_usage_data_to_disk(tmp_path):
+    environment = {name: value for name, value in os.environ.items() if name not in ("CI", "ORT_DISABLE_TELEMETRY")}
     homes = dict.fromkeys(("HOME", "XDG_CACHE_HOME", "USERPROFILE", "LOCALAPPDATA"), str(tmp_path))
     program = "from dexpression.faces import FaceDetector; FaceDetector.load()"
-    subprocess.run([sys.executable, "-c", program], env=kept | homes, cwd=ROOT, check=True)
-    assert list(tmp_path.iterdir()) == []  # onnxruntime by itself keeps what it tells its maker there
+    subprocess.run([sys.executable, "-c", program], env=environment | homes, cwd=ROOT, check=True)
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_weights_that_are_missing_or_others_are_told(monkeypatch):
+def test_the_error_for_missing_or_changed_weights_says_how_to_install_them(monkeypatch):
     monkeypatch.setattr(faces, "WEIGHTS_SHA256", "0")
     with pytest.raises(DigestMismatch, match="pipenv sync"):
         FaceDetector.load()

@@ -1,4 +1,4 @@
-"""Every kind of picture that people post, and what is none."""
+"""Decoding: formats, modes, EXIF, large pictures, and files that are not pictures."""
 
 from __future__ import annotations
 
@@ -35,38 +35,38 @@ def opaque() -> Image.Image:
         ("GIF", FACE, 0),
     ],
 )
-def test_a_face_reads_the_same_in_every_format_and_mode(file_format, image, tolerance):
+def test_a_face_has_the_same_pixels_in_every_format_and_mode(file_format, image, tolerance):
     picture = read_picture(encode(image, file_format))
     assert picture.mode in ("L", "RGB")
     assert np.abs(np.asarray(to_grey(picture), int) - np.asarray(FACE, int)).mean() <= tolerance
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_picture_is_turned_upright_by_its_exif(orientation):
+def test_a_picture_is_turned_upright_as_its_exif_says(orientation):
     upright = read_picture(encode_turned(FACE, orientation))
     assert upright.tobytes() == FACE.tobytes()
-    assert turn_upright(upright).tobytes() == FACE.tobytes()  # once is enough
+    assert turn_upright(upright).tobytes() == FACE.tobytes()  # a second call changes nothing
 
 
-@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow says so, and reads on
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow warns, and decodes the picture
 @pytest.mark.parametrize("garbage", [b"Exif\0\0" + bytes(20), b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0"])
-def test_garbage_in_place_of_exif_says_nothing_against_a_picture(garbage):
+def test_a_picture_with_damaged_exif_is_read(garbage):
     assert read_picture(encode(FACE, "JPEG", exif=garbage)).size == FACE.size
 
 
-def test_a_file_that_is_not_there_is_not_called_a_broken_picture(tmp_path):
+def test_an_error_for_a_missing_file_says_that_it_cannot_be_read(tmp_path):
     with pytest.raises(UnreadableImage, match="cannot be read"):
         read_picture(tmp_path / "none.png")
 
 
-def test_a_picture_that_is_upright_and_plain_is_not_copied():
+def test_an_upright_picture_in_mode_l_or_rgb_is_not_copied():
     assert turn_upright(COLOUR) is COLOUR
     assert turn_upright(FACE) is FACE
 
 
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG"])
 @pytest.mark.parametrize("orientation", [1, 6])
-def test_a_large_picture_is_decoded_in_a_part_of_its_size_and_keeps_its_own(file_format, orientation):
+def test_a_large_picture_is_reduced_and_its_original_size_is_kept(file_format, orientation):
     large = COLOUR.resize((3000, 4000))
     picture = load_picture(encode_turned(large, orientation, file_format))
     assert (picture.width, picture.height) == (3000, 4000)
@@ -77,52 +77,52 @@ def test_a_large_picture_is_decoded_in_a_part_of_its_size_and_keeps_its_own(file
     assert ImageChops.difference(whole.resize((30, 40)), picture.image.resize((30, 40))).getextrema()[0][1] < 12
 
 
-def test_a_picture_whose_shorter_side_just_suffices_keeps_its_size():
+def test_a_picture_with_a_shorter_side_under_twice_the_minimum_is_not_reduced():
     assert load_picture(encode(Image.new("L", (4000, 1919)), "JPEG")).image.size == (4000, 1919)
 
 
-def test_what_is_transparent_becomes_white():
+def test_transparent_parts_become_white():
     assert read_picture(encode(Image.new("RGBA", (4, 4), (0, 0, 0, 0)))).getpixel((0, 0)) == (255, 255, 255)
 
 
-def test_sixteen_bits_keep_their_shades():
+def test_a_picture_with_16_bits_a_pixel_keeps_all_256_shades():
     ramp = Image.fromarray(np.linspace(0, 65535, 256, dtype=np.uint16)[None])
     assert np.asarray(read_picture(encode(ramp))).ravel().tolist() == list(range(256))
 
 
-def test_an_animation_gives_its_first_frame():
+def test_an_animation_is_read_as_its_first_frame():
     animation = encode(FACE, "GIF", save_all=True, append_images=[Image.new("L", FACE.size)])
     assert to_grey(read_picture(animation)).tobytes() == FACE.tobytes()
 
 
-def test_an_empty_file_is_told_apart():
+def test_an_empty_file_has_its_own_error():
     with pytest.raises(EmptyFile, match="empty"):
         read_picture(b"")
 
 
 @pytest.mark.parametrize(
     "broken",
-    [b"x", b"GIF89a", b"%PDF-1.4 no picture", encode(FACE)[:200], encode(FACE, "JPEG")[:300], encode(FACE, "TIFF")],
-    ids=["a letter", "a header", "a document", "a cut PNG", "a cut JPEG", "a format that is not allowed"],
+    [b"x", b"GIF89a", b"%PDF-1.4 not a picture", encode(FACE)[:200], encode(FACE, "JPEG")[:300], encode(FACE, "TIFF")],
+    ids=["one byte", "a GIF header", "a PDF", "a truncated PNG", "a truncated JPEG", "a TIFF"],
 )
-def test_bytes_that_are_no_picture_are_refused(broken):
+def test_bytes_that_are_not_a_decodable_picture_are_refused(broken):
     with pytest.raises(UnreadableImage, match="Send JPEG, PNG"):
         read_picture(broken)
 
 
 def test_too_many_pixels_are_refused_before_they_are_decoded():
-    cut = encode(Image.new("1", (4000, 4000)))[:200]  # decoding these bytes would fail in another way
+    truncated = encode(Image.new("1", (4000, 4000)))[:200]  # decoding these bytes would raise UnreadableImage
     with pytest.raises(TooManyPixels, match="1000000 pixels"):
-        read_picture(cut, max_pixels=1_000_000)
+        read_picture(truncated, max_pixels=1_000_000)
 
 
-def test_a_wide_picture_is_framed_by_its_middle_without_being_squeezed():
+def test_the_frame_of_a_wide_picture_is_its_centred_square():
     wide = Image.new("L", (300, 100), 0)
     wide.paste(255, (100, 0, 200, 100))
-    assert np.asarray(frame_face(wide, 48))[:, 1:-1].min() == 255  # the outermost columns blend with what is beside
+    assert np.asarray(frame_face(wide, 48))[:, 1:-1].min() == 255  # the outermost columns blend with their neighbours
 
 
-def test_scaling_down_smooths():
+def test_scaling_down_is_antialiased():
     stripes = Image.fromarray(np.tile(np.array([0, 255], np.uint8), (480, 240)))
     middle = np.asarray(frame_face(stripes, 48))[4:-4, 4:-4]
     assert np.ptp(middle.astype(int)) < 30

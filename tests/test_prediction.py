@@ -1,16 +1,17 @@
-"""Readings of pictures by an exported learner: its own probabilities, for any number of callers at once."""
+"""Predictions of faces and readings of pictures, by the shipped ONNX model and by a learner."""
 
 from __future__ import annotations
 
+import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from dexpression import Predictor
-from dexpression.artifact.export import load_exported
+from dexpression.artifact.manifest import export_paths
 from dexpression.errors import UnreadableImage
 from dexpression.labels import SEVEN
 from dexpression.prediction import FaceClassifier
@@ -22,50 +23,45 @@ FACES = [draw_face(label, seed, size) for label in SEVEN for seed, size in ((0, 
 
 
 @pytest.fixture(scope="module")
-def learner(exported_learner: Path):
-    return load_exported(exported_learner)[0]
+def classifier(shipped: Predictor) -> FaceClassifier:
+    return shipped.classifier
 
 
-@pytest.fixture(scope="module")
-def predictor(exported_learner: Path) -> Predictor:
-    return Predictor.load(exported_learner)
+def probabilities(predictions: list[Prediction]) -> np.ndarray:
+    return np.array([list(prediction.probabilities.values()) for prediction in predictions])
 
 
-@pytest.fixture(scope="module")
-def classifier(predictor: Predictor) -> FaceClassifier:
-    return predictor.classifier
+@pytest.mark.slow
+def test_a_pkl_file_gives_the_predictions_of_its_learner_in_every_format(exported_learner: Path, tmp_path):
+    from dexpression.artifact.export import load_exported
+
+    learner, _ = load_exported(exported_learner)
+    predictor = Predictor.load(exported_learner)
+    for file_format in ("PNG", "JPEG", "WEBP", "BMP", "GIF"):
+        for number, face in enumerate(FACES[:4]):
+            path = tmp_path / f"{number}.{file_format.lower()}"
+            path.write_bytes(encode(face, file_format))
+            label, _, expected = learner.predict(path)
+            prediction = predictor.predict(path, "never").prediction
+            assert prediction.emotion == label
+            assert np.allclose(probabilities([prediction])[0], expected, atol=1e-4)
 
 
-def probabilities(predictions: list[Prediction]) -> torch.Tensor:
-    return torch.tensor([list(prediction.probabilities.values()) for prediction in predictions])
+def test_the_predictions_of_a_batch_are_those_of_single_faces(classifier):
+    batch = probabilities(classifier.predict(FACES))
+    single = np.concatenate([probabilities(classifier.predict([face])) for face in FACES])
+    assert np.allclose(batch, single, atol=1e-5)
 
 
-@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP", "BMP", "GIF"])
-def test_the_answer_is_that_of_the_learner(learner, predictor, tmp_path, file_format):
-    for number, face in enumerate(FACES[:4]):
-        path = tmp_path / f"{number}.{file_format.lower()}"
-        path.write_bytes(encode(face, file_format))
-        label, _, expected = learner.predict(path)
-        prediction = predictor.predict(path, "never").prediction
-        assert prediction.emotion == label
-        assert torch.allclose(probabilities([prediction])[0], expected, atol=1e-4)
-
-
-def test_a_batch_answers_as_its_faces_do_alone(classifier):
-    together = probabilities(classifier.predict(FACES))
-    alone = torch.cat([probabilities(classifier.predict([face])) for face in FACES])
-    assert torch.allclose(together, alone, atol=1e-5)
-
-
-def test_many_threads_get_the_answers_that_one_gets(predictor, portrait):
+def test_many_threads_get_the_readings_that_one_thread_gets(shipped, portrait):
     pictures = [*FACES, portrait.resize((200, 200))]
-    one_by_one = [predictor.predict(picture).to_dict() for picture in pictures] * 10
+    one_by_one = [shipped.predict(picture).to_dict() for picture in pictures] * 10
     with ThreadPoolExecutor(32) as threads:
-        assert list(threads.map(lambda picture: predictor.predict(picture).to_dict(), pictures * 10)) == one_by_one
+        assert list(threads.map(lambda picture: shipped.predict(picture).to_dict(), pictures * 10)) == one_by_one
 
 
-def test_probabilities_are_named_in_order_and_sum_to_one(predictor):
-    prediction = predictor.predict(FACES[0]).prediction
+def test_probabilities_are_in_the_order_of_the_labels_and_sum_to_one(shipped):
+    prediction = shipped.predict(FACES[0]).prediction
     assert tuple(prediction.probabilities) == SEVEN
     assert sum(prediction.probabilities.values()) == pytest.approx(1)
 
@@ -74,35 +70,37 @@ def test_no_faces_give_no_predictions(classifier):
     assert classifier.predict([]) == []
 
 
-def test_every_face_of_a_picture_is_read_and_bytes_path_and_image_give_the_same(predictor, portrait, tmp_path):
+def test_bytes_path_and_image_of_a_picture_give_the_same_reading_with_every_face(shipped, portrait, tmp_path):
     pair = Image.new("RGB", (1024, 512))
     for left in (0, 512):
         pair.paste(portrait, (left, 0))
     (tmp_path / "pair.png").write_bytes(encode(pair))
-    readings = [predictor.predict(given) for given in (encode(pair), tmp_path / "pair.png", pair)]
+    readings = [shipped.predict(given) for given in (encode(pair), tmp_path / "pair.png", pair)]
     assert len(readings[0].faces) == 2
     assert readings[0] == readings[1] == readings[2]
 
 
-def test_a_small_picture_is_one_face_unless_faces_are_asked_for(predictor):
+def test_a_picture_of_at_most_64x64_pixels_is_one_face_unless_detection_is_required(shipped):
     blank = Image.new("L", (64, 40))
-    [whole] = predictor.predict(blank).faces
+    [whole] = shipped.predict(blank).faces
     assert (whole.box.left, whole.box.right, whole.detection_confidence) == (12, 52, None)
-    assert predictor.predict(blank, "always").faces == predictor.predict(Image.new("L", (65, 40))).faces == []
+    assert shipped.predict(blank, "always").faces == shipped.predict(Image.new("L", (65, 40))).faces == []
 
 
-def test_a_picture_that_cannot_be_read_is_refused(predictor):
+def test_bytes_that_are_not_a_picture_are_refused(shipped):
     with pytest.raises(UnreadableImage):
-        predictor.predict(b"no picture")
+        shipped.predict(b"not a picture")
 
 
-def test_a_picture_without_a_face_is_read_whole_where_that_is_wanted(predictor):
+def test_a_picture_without_a_face_is_predicted_as_one_face_only_on_request(shipped):
     blank = Image.new("L", (100, 100))
-    assert predictor.predict(blank).prediction is None
-    reading = predictor.predict(blank, whole=True)
-    assert (reading.faces, reading.prediction) == ([], predictor.predict(blank, "never").prediction)
+    assert shipped.predict(blank).prediction is None
+    reading = shipped.predict(blank, whole=True)
+    assert (reading.faces, reading.prediction) == ([], shipped.predict(blank, "never").prediction)
 
 
-def test_the_onnx_form_answers_under_its_own_digest():
-    by_form = {name: Predictor.load(Settings.model_path.with_suffix(name)) for name in (".pkl", ".onnx")}
-    assert len({predictor.public_facts()["sha256"] for predictor in by_form.values()}) == 2
+@pytest.mark.parametrize("suffix", [".onnx", pytest.param(".pkl", marks=pytest.mark.slow)])
+def test_an_export_is_named_by_the_digest_of_its_learner_whichever_file_predicts(suffix):
+    learner = export_paths(Settings.model_path).learner
+    predictor = Predictor.load(learner.with_suffix(suffix))
+    assert predictor.public_facts()["sha256"] == hashlib.sha256(learner.read_bytes()).hexdigest()

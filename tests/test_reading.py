@@ -1,4 +1,4 @@
-"""What a reading says, and what it says as JSON."""
+"""Predictions and readings in Python, and as JSON."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ UNSURE = Prediction({"HAPPY": 0.2, "SAD": 0.5, "FEAR": 0.3})
 BOX = Box(1.4, 2.6, 10.4, 20.6)
 
 
-def test_fewer_labels_share_the_whole_probability():
+def test_the_probabilities_of_chosen_labels_sum_to_one():
     prediction = UNSURE.among(["HAPPY", "FEAR"])
     assert prediction.probabilities == pytest.approx({"HAPPY": 0.4, "FEAR": 0.6})
     assert (prediction.emotion, prediction.confidence) == ("FEAR", pytest.approx(0.6))
 
 
-def test_labels_that_the_model_lacks_are_named():
-    with pytest.raises(UnknownLabels, match=r"knows no DISGUST, FEAR, NEUTRAL\. Choose among ANGRY, HAPPY"):
+def test_an_error_names_the_labels_that_the_model_lacks():
+    with pytest.raises(UnknownLabels, match=r"does not know DISGUST, FEAR, NEUTRAL\. Choose from ANGRY, HAPPY"):
         Prediction({"ANGRY": 0.5, "HAPPY": 0.5}).among(FIVE)
 
 
-def test_a_picture_answers_with_its_first_face():
+def test_the_result_of_a_reading_is_that_of_its_first_face():
     reading = Reading(30, 40, [FaceReading(BOX, 0.9, SURE), FaceReading(BOX, 0.8, UNSURE)])
     body = reading.to_dict(min_confidence=0.6)
     assert (body["result"], body["confidence"], body["image"]) == ("HAPPY", 0.7, {"width": 30, "height": 40})
@@ -33,11 +33,11 @@ def test_a_picture_answers_with_its_first_face():
     assert body["faces"][0]["box"] == {"x": 1, "y": 3, "width": 9, "height": 18}
 
 
-def test_no_face_is_an_answer():
+def test_a_reading_without_a_face_has_no_result():
     assert Reading(30, 40, []).to_dict()["result"] is None
     assert Reading(30, 40, []).emotion is None
 
 
-def test_the_whole_picture_answers_where_it_has_no_face_and_was_asked():
+def test_the_result_without_a_face_is_that_of_the_whole_picture_if_there_is_one():
     reading = Reading(30, 40, [], whole=UNSURE).among(["HAPPY", "FEAR"])
     assert (reading.emotion, reading.to_dict()["faces"]) == ("FEAR", [])

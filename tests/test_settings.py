@@ -1,4 +1,4 @@
-"""Every knob from the environment, and a bad one named."""
+"""Settings from environment variables, their documentation, and the errors for bad values."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from dexpression.settings import Settings, describe_settings, shown_default, var
 from tests.support.server import ROOT
 
 
-def test_without_variables_the_server_answers_this_machine_on_the_port_of_the_contract():
+def test_without_variables_the_server_serves_this_machine_alone_on_port_9874():
     settings = Settings.from_env({"PATH": "/bin"})
     assert (settings.host, settings.port) == ("127.0.0.1", 9874)
-    assert settings.model_path.parts[-2:] == ("model", "dexpression.pkl")
+    assert settings.model_path == ROOT / "model"
 
 
-def test_every_knob_is_read_from_its_variable():
+def test_a_setting_is_read_from_its_variable():
     settings = Settings.from_env(
         {
             "DEXPRESSION_HOST": "0.0.0.0",
@@ -43,15 +43,15 @@ def test_every_knob_is_read_from_its_variable():
     )
 
 
-def test_every_knob_is_in_the_help_and_in_the_readme_with_its_default():
-    readme = (ROOT / "README.md").read_text()
-    for knob in fields(Settings):
-        assert f"{variable(knob)} " in describe_settings()
-        assert f"| `{variable(knob)}` | `{shown_default(knob)}` | {knob.metadata['meaning']}" in readme
+@pytest.mark.parametrize("setting", fields(Settings), ids=variable)
+def test_the_help_and_the_table_in_the_documentation_have_every_setting(setting):
+    table = (ROOT / "docs" / "operations.md").read_text().splitlines()
+    assert f"{variable(setting)} " in describe_settings()
+    assert f"| `{variable(setting)}` | `{shown_default(setting)}` | {setting.metadata['meaning']} |" in table
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "wanted"),
+    ("variable", "value", "message"),
     [
         ("DEXPRESSION_PORT", "http", "DEXPRESSION_PORT is 'http'. It takes a whole number, such as 9874"),
         ("DEXPRESSION_PORT", "65536", "DEXPRESSION_PORT is 65536. It takes 1 to 65535"),
@@ -63,7 +63,7 @@ def test_every_knob_is_in_the_help_and_in_the_readme_with_its_default():
         ("DEXPRESSION_PROT", "1", "no setting DEXPRESSION_PROT. Known: DEXPRESSION_HOST"),
     ],
 )
-def test_a_bad_setting_is_named_with_what_it_takes(variable, value, wanted):
+def test_the_error_for_a_bad_setting_names_it_and_the_allowed_values(variable, value, message):
     with pytest.raises(SettingError) as raised:
         Settings.from_env({variable: value})
-    assert wanted in str(raised.value)
+    assert message in str(raised.value)

@@ -210,7 +210,7 @@ class DeXpression(nn.Module):
 
 
 def count_multiply_adds(network: DeXpression, size: int) -> int:
-    """Count those of the convolutions and the linear layer, for one face of `size` x `size` pixels."""
+    """Count the multiply-adds of the convolutions and the linear layer, for one face of `size` x `size` pixels."""
     face = torch.zeros(1, 1, size, size, device=next(network.parameters()).device)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network.eval()(face)

@@ -57,12 +57,12 @@ class Evaluation:
             f"balanced accuracy {self.balanced_accuracy:.4f}",
             f"calibration error {self.ece:.4f}",
             "",
-            f"{'':{width}}  recall  answered " + " ".join(f"{label[:8]:>8}" for label in self.labels),
+            f"{'':{width}}  recall  predicted " + " ".join(f"{label[:8]:>8}" for label in self.labels),
         ]
         for label, row in zip(self.labels, self.confusion, strict=True):
             recall = self.recall[label]
             shown = "     -" if recall is None else f"{recall:6.3f}"
-            lines.append(f"{label:{width}}  {shown}           " + " ".join(f"{count:8}" for count in row))
+            lines.append(f"{label:{width}}  {shown}            " + " ".join(f"{count:8}" for count in row))
         return "\n".join(lines)
 
 

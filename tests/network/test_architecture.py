@@ -1,4 +1,4 @@
-"""The network against the paper's table, and the sizes that it takes."""
+"""The network compared with the paper's table, and the input sizes that it takes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from torch import nn
 
 from dexpression.network.architecture import DeXpression, ResidualFeatEx, count_multiply_adds
 
-# Burkert et al. 2015, table 1, in the order in which the layers run (see DESIGN for the misprint of Pooling 3b).
+# Burkert et al. 2015, table 1, in the order in which the layers run. The paper prints 282 channels for Pooling 3b,
+# which is a misprint: the two sides of the block before it have 208 + 64 = 272.
 TABLE = [
     ("Convolution 1", "stem.0", (64, 112, 112)),
     ("Pooling 1", "stem.1", (64, 56, 56)),
@@ -29,7 +30,7 @@ TABLE = [
 ]
 
 
-def weights(network: nn.Module) -> int:
+def count_weights(network: nn.Module) -> int:
     return sum(weight.numel() for weight in network.parameters())
 
 
@@ -44,46 +45,46 @@ def paper_shapes() -> dict[str, tuple[int, ...]]:
 
 
 @pytest.mark.parametrize(("layer", "module", "shape"), TABLE, ids=[row[0] for row in TABLE])
-def test_every_layer_has_the_output_that_the_paper_lists(paper_shapes, layer, module, shape):
+def test_a_layer_has_the_output_shape_that_the_paper_lists(paper_shapes, layer, module, shape):
     assert paper_shapes[module] == shape
 
 
-def test_the_paper_network_has_the_papers_number_of_weights():
-    assert weights(DeXpression.paper()) == 1_003_563
+def test_the_paper_network_has_1_003_563_weights():
+    assert count_weights(DeXpression.paper()) == 1_003_563
 
 
-def test_the_networks_cost_what_design_and_card_say():
+def test_the_networks_have_the_documented_numbers_of_multiply_adds_and_weights():
     assert round(count_multiply_adds(DeXpression.paper(), 224) / 1e6) == 811
     assert round(count_multiply_adds(DeXpression.compact(heads=2), 48) / 1e6) == 183
-    assert weights(DeXpression.compact(heads=2)) == 2_285_614
+    assert count_weights(DeXpression.compact(heads=2)) == 2_285_614
 
 
-def test_the_paper_network_normalises_by_local_response_alone():
+def test_the_paper_network_has_local_response_normalisation_and_no_batch_normalisation():
     kinds = {type(module) for module in DeXpression.paper().modules()}
     assert nn.LocalResponseNorm in kinds
     assert nn.BatchNorm2d not in kinds
 
 
 @pytest.mark.parametrize(("network", "size"), [(DeXpression.paper(7), 224), (DeXpression.compact(7), 48)])
-def test_every_weight_takes_part_in_learning(network, size):
+def test_every_weight_gets_a_gradient(network, size):
     network(torch.rand(2, 1, size, size)).sum().backward()
     assert [name for name, weight in network.named_parameters() if weight.grad is None] == []
 
 
-def test_a_block_that_keeps_the_number_of_maps_adds_to_what_it_read():
+def test_a_block_adds_its_input_if_the_number_of_channels_stays():
     maps = torch.rand(2, 12, 6, 6)
     same, more = (ResidualFeatEx(12, reduced=4, detail=detail, context=4).eval() for detail in (8, 9))
     for block in (same, more):
-        nn.init.zeros_(block.norm.weight)  # so that the block itself says nothing
+        nn.init.zeros_(block.norm.weight)  # the block itself then gives zeros
     assert torch.equal(same(maps), maps)
     assert torch.equal(more(maps), torch.zeros(2, 13, 6, 6))
 
 
 @pytest.mark.parametrize(("scale", "folds"), [(0.5, True), (-0.5, False)])
-def test_a_block_whose_norm_was_folded_answers_as_before(scale, folds):
+def test_folding_the_norm_does_not_change_the_output_of_a_block(scale, folds):
     block = ResidualFeatEx(12, reduced=4, detail=8, context=4)
     for _ in range(3):
-        block(torch.randn(8, 12, 6, 6))  # so that there are means and deviations
+        block(torch.randn(8, 12, 6, 6))  # sets the running means and variances
     nn.init.constant_(block.norm.weight, scale)
     nn.init.uniform_(block.norm.bias)
     maps = torch.randn(2, 12, 6, 6)
@@ -101,17 +102,17 @@ def test_the_compact_network_takes_any_size_from_8x8(size):
 @pytest.mark.parametrize(
     ("network", "size"), [(DeXpression.paper(7, heads=2), 224), (DeXpression.compact(7, heads=2), 48)]
 )
-def test_two_heads_answer_side_by_side(network, size):
+def test_a_network_with_two_heads_gives_the_logits_of_both(network, size):
     assert network.eval()(torch.rand(3, 1, size, size)).shape == (3, 2, 7)
 
 
 @pytest.mark.parametrize("size", [16, 48, 97, 224])
-def test_a_paper_network_can_be_made_for_another_size(size):
+def test_the_paper_network_can_be_made_for_another_size(size):
     assert DeXpression.paper(7, image_size=size)(torch.rand(1, 1, size, size)).shape == (1, 7)
 
 
 @pytest.mark.parametrize(
-    ("network", "shape", "wanted"),
+    ("network", "shape", "message"),
     [
         (DeXpression.compact(), (1, 1, 7, 48), "8x8 or larger"),
         (DeXpression.compact(), (1, 3, 48, 48), r"grey faces \(N, 1, H, W\)"),
@@ -119,11 +120,11 @@ def test_a_paper_network_can_be_made_for_another_size(size):
         (DeXpression.paper(), (1, 1, 48, 48), "224x224"),
     ],
 )
-def test_a_shape_that_a_network_cannot_take_is_named_with_the_one_it_takes(network, shape, wanted):
-    with pytest.raises(ValueError, match=wanted):
+def test_the_error_for_a_wrong_shape_names_the_right_one(network, shape, message):
+    with pytest.raises(ValueError, match=message):
         network(torch.rand(shape))
 
 
-def test_a_size_too_small_for_the_papers_poolings_is_refused():
+def test_a_size_under_16x16_is_refused_for_the_paper_network():
     with pytest.raises(ValueError, match="16x16"):
         DeXpression.paper(image_size=15)

@@ -53,10 +53,11 @@ def copy_project(folder: Path, portrait: Image.Image) -> Path:
         portrait.save(folder / name, quality=95)
     (folder / "notes.txt").write_text("no picture\n")
     for label in ("ANGRY", "DISGUST", "FEAR", "HAPPY", "NEUTRAL"):
-        faces = folder / "path/to/faces" / label.lower()
-        faces.mkdir(parents=True)
-        for number in range(12):  # of four persons
-            draw_face(label, number).save(faces / f"S{number % 4:03}_{number:03}.png")
+        for split, numbers in (("train", range(4)), ("valid", range(4, 6))):
+            faces = folder / "path/to/faces" / split / label.lower()
+            faces.mkdir(parents=True)
+            for number in numbers:  # each is another person
+                draw_face(label, number).save(faces / f"S{number:03}_001.png")
     write_pipenv(folder / "bin")
     return folder
 

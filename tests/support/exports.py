@@ -1,7 +1,9 @@
-"""Exports with random weights, made without training."""
+"""Exports with random weights, made without training, and changed files of an export."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from fastai.learner import Learner
 
 import tests.support.torch_on_cpu  # noqa: F401
 from dexpression.artifact.export import export_learner
+from dexpression.artifact.manifest import export_paths
 from dexpression.artifact.quantisation import to_onnx
 from dexpression.labels import SEVEN
 from dexpression.network.architecture import DeXpression
@@ -19,13 +22,25 @@ from tests.support.faces import draw_face
 
 
 def export_random_learner(folder: Path, seed: int) -> Path:
-    """Export a learner of seven labels with random weights, and return the learner's file."""
+    """Export a learner of seven labels with random weights into `folder`; returns the path of its .pkl file."""
     torch.manual_seed(seed)
     network = DeXpression.compact(7).eval()
     _spread_logits(network)
     learner = Learner(inference_dataloaders(SEVEN, 48), network, loss_func=EmotionLoss())
     export_learner(learner, folder, 48, {}, to_onnx(learner, 48).SerializeToString())
-    return folder / "dexpression.pkl"
+    return export_paths(folder).learner
+
+
+def change_manifest(model: Path, **changes: object) -> None:
+    """Replace some fields of an export's manifest, whether the values are valid or not."""
+    path = export_paths(model).manifest
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def replace_learner(model: Path, content: bytes) -> None:
+    """Replace the learner's file, and its digest in the manifest, as an attacker with access to the folder can."""
+    export_paths(model).learner.write_bytes(content)
+    change_manifest(model, sha256=hashlib.sha256(content).hexdigest())
 
 
 def _spread_logits(network: DeXpression) -> None:

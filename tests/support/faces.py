@@ -1,4 +1,4 @@
-"""Drawn faces, their files, and the folders and tables that people keep faces in."""
+"""Drawn faces, encoded pictures, class folders, and tables of FER+ votes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from dexpression.labels import SEVEN
 from dexpression.training.sources import VOTE_COLUMNS
 
-# Where the mouth's arc begins and ends, in degrees, and how far the eyes are open: enough to tell the drawings apart.
+# Start and end of the mouth's arc in degrees, and half the width of an eye: enough to tell the drawings apart.
 MOUTHS = {
     "ANGRY": (180, 360, 1),
     "DISGUST": (200, 300, 2),
@@ -25,7 +25,7 @@ MOUTHS = {
 
 
 def draw_face(label: str, seed: int, size: int = 48) -> Image.Image:
-    """A grey face, a little different for every seed."""
+    """Draw a grey face of `size` x `size` pixels; every seed gives a slightly different one."""
     random = np.random.default_rng([SEVEN.index(label), seed])
     start, end, eye = MOUTHS[label]
     image = Image.new("L", (size, size), int(random.integers(10, 60)))
@@ -43,13 +43,13 @@ def draw_face(label: str, seed: int, size: int = 48) -> Image.Image:
 
 
 def encode(image: Image.Image, file_format: str = "PNG", **options: object) -> bytes:
-    """The bytes of an image file."""
+    """Encode an image; `options` are those of `Image.save`."""
     buffer = io.BytesIO()
     image.save(buffer, file_format, **options)
     return buffer.getvalue()
 
 
-# What a camera does to the pixels before it writes this EXIF orientation.
+# EXIF orientation -> how a camera turns an upright picture before it stores it.
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -62,7 +62,7 @@ TURNS = {
 
 
 def encode_turned(image: Image.Image, orientation: int, file_format: str = "PNG") -> bytes:
-    """As a camera that was held some way stores an upright picture: turned, with the EXIF that says so."""
+    """Encode an upright picture as a turned camera stores it: its pixels turned, and the EXIF orientation 1..8."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     stored = image.transpose(TURNS[orientation]) if orientation in TURNS else image
@@ -70,7 +70,7 @@ def encode_turned(image: Image.Image, orientation: int, file_format: str = "PNG"
 
 
 def write_class_folders(root: Path, count: int, labels: tuple[str, ...] = SEVEN, seed: int = 0) -> Path:
-    """root/happy/00003.png ..., `count` a label; numbered through, as the rows of fer2013.csv are."""
+    """Write `count` faces a label, as root/happy/00003.png; numbers run on over the labels, as rows in fer2013.csv."""
     row = seed * 1000
     for label in labels:
         (root / label.lower()).mkdir(parents=True)
@@ -81,7 +81,10 @@ def write_class_folders(root: Path, count: int, labels: tuple[str, ...] = SEVEN,
 
 
 def write_votes(path: Path, files: list[str] | None, rows: int) -> Path:
-    """FER+ votes: eight for happiness and two for "not a face" in every row."""
+    """Write FER+ votes for `rows` faces: eight for happiness and two for "not a face" in every row.
+
+    With `files`, the table names them, as ferplus.csv does. Without, it has the columns of fer2013new.csv.
+    """
     lead = ["file"] if files else ["Usage", "Image name"]
     with path.open("w", newline="") as lines:
         writer = csv.writer(lines)

@@ -1,13 +1,14 @@
-"""Inputs that nobody thought of, guided by what they reach: `pipenv run fuzz [--inputs 100000] [--seconds 900]`.
+"""Fuzzing guided by code coverage (atheris, libFuzzer): `pipenv run fuzz [--inputs 100000] [--seconds 900]`.
 
-Each target is a process of its own (atheris, libFuzzer). It ends with what broke a promise, and leaves the input in
-the folder that it names; put it, made small, into a test. Nothing of a run is kept otherwise.
+Each target runs in a separate process. If an input fails its check, the run ends and prints the folder that holds the
+input. Make that input small and put it into a test. A run without a failure leaves no files.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import subprocess
 import sys
 import tempfile
@@ -16,22 +17,22 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-SHARES = {"picture": 0.4, "body": 0.35, "learner": 0.15, "manifest": 0.1}  # of the inputs and of the time
+SHARES = {"picture": 0.4, "body": 0.35, "learner": 0.15, "manifest": 0.1}  # target -> share of inputs and of time
 KINDS = [b"multipart/form-data; boundary=cut", b"image/png", b"application/json", b"application/x-www-form-urlencoded"]
 PATHS = ["/", "/v1/predict", "/?detail=full", "/?on_no_face=error&labels=seven"]
-# What loading a file must not lead to, as the interpreter itself reports it.
+# Audit events of the interpreter that loading a learner must not cause.
 FORBIDDEN = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.", "socket.connect", "shutil.")
 
 Target = Callable[[bytes], None]
 
 
 def target_picture() -> Target:
-    """A picture within the limits, or an error of ours."""
-    from dexpression.errors import RequestError
+    """Check that bytes give a picture within the limits, or a PictureError."""
+    from dexpression.errors import PictureError
     from dexpression.picture import load_picture
 
     def check(data: bytes) -> None:
-        with contextlib.suppress(RequestError):
+        with contextlib.suppress(PictureError):
             picture = load_picture(data, 1_000_000)
             assert picture.image.mode in ("L", "RGB")
             assert 0 < picture.width * picture.height <= 1_000_000
@@ -40,7 +41,7 @@ def target_picture() -> Target:
 
 
 def target_body() -> Target:
-    """200, or a problem of ours that is the caller's fault."""
+    """Check that any request body is answered with 200, or with a problem document and a status below 500."""
     from dexpression.web import create_app
     from dexpression.web.service import Service
     from tests.support.web import LIMITS, PROBLEM_MEMBERS, StubPredictor
@@ -58,19 +59,22 @@ def target_body() -> Target:
 
 
 def target_learner() -> Target:
-    """Nothing happens but the making of a learner, whatever its pickle says."""
-    import dexpression.artifact.export  # noqa: F401  # brings in all that a learner names: what imports do is not the file's doing
+    """Check that unpickling a learner runs no program, command or connection, whatever the pickle says."""
+    # Import every module that a learner names before the check, because imports cause audit events too.
+    import dexpression.network.architecture
+    import dexpression.network.inference
+    import dexpression.network.loss
+    import dexpression.network.transforms  # noqa: F401
     from dexpression.artifact.unpickling import unpickle_learner
     from tests.support.archives import archive_of
 
     watching = False
 
     def watch(event: str, arguments: tuple[object, ...]) -> None:
-        evaluated = (
-            event == "exec" and getattr(arguments[0], "co_filename", "") == "<string>"
-        )  # of an import, it is a file
-        if watching and (evaluated or event.startswith(FORBIDDEN)):
-            raise SystemExit(f"Loading led to {event}: {arguments}")
+        # The code of a module that is imported has the name of its file.
+        evaluates_text = event == "exec" and getattr(arguments[0], "co_filename", "") == "<string>"
+        if watching and (evaluates_text or event.startswith(FORBIDDEN)):
+            raise SystemExit(f"Loading a learner caused {event}: {arguments}")
 
     sys.addaudithook(watch)
 
@@ -80,7 +84,7 @@ def target_learner() -> Target:
         watching = True
         try:
             unpickle_learner(content)
-        except Exception:  # damaged: the loader makes one error of ours of all of them
+        except Exception:  # `load_exported` turns any exception into BrokenLearner
             pass
         finally:
             watching = False
@@ -89,7 +93,7 @@ def target_learner() -> Target:
 
 
 def target_manifest() -> Target:
-    """A manifest, or an error of ours."""
+    """Check that bytes give a manifest with public facts, or an ArtifactError."""
     from dexpression.artifact.manifest import Manifest
     from dexpression.errors import ArtifactError
 
@@ -104,7 +108,7 @@ def target_manifest() -> Target:
 
 
 def seeds(name: str) -> Iterator[bytes]:
-    """What is right, for the fuzzer to spoil."""
+    """Yield valid inputs of a target, which the fuzzer then changes."""
     from tests.support.faces import encode
     from tests.support.hostile import FACE, PICTURES
     from tests.support.web import multipart
@@ -129,7 +133,7 @@ def seeds(name: str) -> Iterator[bytes]:
 
 
 def run_target(name: str, options: list[str]) -> None:
-    """In this process, which libFuzzer ends."""
+    """Run one target in this process; libFuzzer ends the process. `options` are those of libFuzzer."""
     import atheris
 
     with atheris.instrument_imports(include=["dexpression", "werkzeug", "PIL", "pickle"]):
@@ -139,7 +143,10 @@ def run_target(name: str, options: list[str]) -> None:
 
 
 def fuzz(inputs: int, seconds: int) -> list[str]:
-    """A line a target: how many inputs, and what came of them; raises SystemExit for one that was not withstood."""
+    """Run all targets, and return one line for each: its name and libFuzzer's summary.
+
+    Raises SystemExit if an input fails its check.
+    """
     lines = []
     for name, share in SHARES.items():
         with tempfile.TemporaryDirectory() as folder:
@@ -152,9 +159,16 @@ def fuzz(inputs: int, seconds: int) -> list[str]:
             limits |= {"rss_limit_mb": 4096, "max_len": 65536, "seed": 1}
             options = [f"-{key}={value}" for key, value in limits.items()] + [f"-artifact_prefix={found}/", str(corpus)]
             command = [sys.executable, "-W", "ignore", "-m", "tests.support.fuzz", "--target", name, *options]
-            done = subprocess.run(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=ROOT)
+            done = subprocess.run(
+                command,
+                cwd=ROOT,
+                env=os.environ | {"TMPDIR": folder},  # libFuzzer ends the process before it could remove its files
+                stderr=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                text=True,
+            )
             if done.returncode:
-                sys.exit(f"{done.stderr[-4000:]}\n{name}: not withstood; the input lies in {found}")
+                sys.exit(f"{done.stderr[-4000:]}\n{name}: an input failed its check. It is in {found}")
             found.rmdir()
             last = next(line for line in reversed(done.stderr.splitlines()) if line.startswith("Done"))
             lines.append(f"{name}: {last}")
@@ -163,7 +177,7 @@ def fuzz(inputs: int, seconds: int) -> list[str]:
 
 
 def main() -> None:
-    """Run all targets, or be one."""
+    """Run all targets or, with --target, one of them in this process."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--inputs", type=int, default=100_000)
     parser.add_argument("--seconds", type=int, default=900)

@@ -1,4 +1,4 @@
-"""Pictures in every format and mode, damaged and malicious ones, and archives that are no learner."""
+"""Pictures in every format and mode, damaged copies of them, decompression bombs, and files that are not pictures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BMP = encode(FACE, "BMP")
 
 
 def pictures() -> dict[str, bytes]:
-    """Of every format in every mode that it can store, plain and with what cameras and editors add."""
+    """Encode a face in every format and in every mode that it can store, and with profiles, EXIF and more frames."""
     found = {}
     for name in FORMATS:
         for mode in MODES:
@@ -29,7 +29,7 @@ def pictures() -> dict[str, bytes]:
     frames = [Image.new("L", FACE.size, shade) for shade in (0, 128, 255)]
     for name in ("GIF", "WEBP", "PNG"):
         found[f"{name} animated"] = encode(FACE, name, save_all=True, append_images=frames)
-    found["JPEG profile"] = encode(FACE, "JPEG", icc_profile=b"no profile" * 100)
+    found["JPEG profile"] = encode(FACE, "JPEG", icc_profile=b"not a profile" * 100)
     found["JPEG large EXIF"] = encode(FACE, "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0" + bytes(60_000))
     found["PNG transparent palette"] = encode(FACE.convert("P"), transparency=0)
     found["BMP in a GIF's name"] = encode(FACE, "BMP")
@@ -39,8 +39,8 @@ def pictures() -> dict[str, bytes]:
 PICTURES = pictures()
 
 
-def spoilt(content: bytes, seed: int) -> Iterator[bytes]:
-    """Cut at every tenth of its length; bits flipped, bytes put in and taken out at chance places."""
+def damage(content: bytes, seed: int) -> Iterator[bytes]:
+    """Yield 40 damaged copies: 10 cut off, 20 with flipped bits, 5 with bytes inserted and 5 with bytes removed."""
     chance = random.Random(seed)
     yield from (content[: len(content) * tenth // 10] for tenth in range(10))
     for _ in range(20):
@@ -55,7 +55,7 @@ def spoilt(content: bytes, seed: int) -> Iterator[bytes]:
 
 
 def png(width: int, height: int, data: bytes = b"") -> bytes:
-    """One that says that it is so large, whatever it holds."""
+    """A PNG file whose header claims this size, whatever its compressed `data` holds."""
     chunks = ((b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)), (b"IDAT", data), (b"IEND", b""))
     body = b"".join(
         struct.pack(">I", len(part)) + kind + part + struct.pack(">I", zlib.crc32(kind + part)) for kind, part in chunks
@@ -64,29 +64,30 @@ def png(width: int, height: int, data: bytes = b"") -> bytes:
 
 
 def gif_of_many_frames() -> bytes:
+    """A small GIF file with about 60 frames of 900x900 pixels."""
     frame = Image.new("P", (900, 900))
     return encode(frame, "GIF", save_all=True, append_images=[Image.new("P", (900, 900), n) for n in range(60)])
 
 
 BOMBS = {
-    "pixels in few bytes": encode(Image.new("1", (1001, 1000))),
-    "a PNG of all pixels there are": png(2**31 - 1, 2**31 - 1),
+    "many pixels in few bytes": encode(Image.new("1", (1001, 1000))),
+    "a PNG that claims the largest size": png(2**31 - 1, 2**31 - 1),
     "a PNG without width": png(0, 10),
-    "a PNG that unpacks to far more than it says": png(10, 10, zlib.compress(bytes(50_000_000))),
+    "a PNG whose data is larger than its size": png(10, 10, zlib.compress(bytes(50_000_000))),
     "a GIF of many frames": gif_of_many_frames(),
-    "a BMP that says it is huge": BMP[:18] + struct.pack("<ii", 2**30, 2**30) + BMP[26:],
-    "a BMP upside down": BMP[:22] + struct.pack("<i", -48) + BMP[26:],
-    "a WebP that says it is huge": encode(FACE, "WEBP")[:4] + b"\xff\xff\xff\xff" + encode(FACE, "WEBP")[8:],
+    "a BMP that claims a huge size": BMP[:18] + struct.pack("<ii", 2**30, 2**30) + BMP[26:],
+    "a BMP with a negative height": BMP[:22] + struct.pack("<i", -48) + BMP[26:],
+    "a WebP that claims a huge size": encode(FACE, "WEBP")[:4] + b"\xff\xff\xff\xff" + encode(FACE, "WEBP")[8:],
 }
-NO_PICTURES = {
-    "nothing": b"",
+NOT_PICTURES = {
+    "no bytes": b"",
     "a byte": b"\x89",
     "a TIFF": encode(FACE, "TIFF"),
     "an ICO": encode(FACE, "ICO"),
     "an EPS": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 48 48\n",
     "an SVG": b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>',
-    "a picture list": b"#EXTM3U\nfile:///etc/passwd\n",
-    "a page": b"<html><script>alert(1)</script></html>",
+    "a playlist": b"#EXTM3U\nfile:///etc/passwd\n",
+    "an HTML page": b"<html><script>alert(1)</script></html>",
     "a ZIP": b"PK\x03\x04" + bytes(100),
-    "a page in front of a JPEG": b"<script>alert(1)</script>" + encode(FACE, "JPEG"),
+    "HTML before a JPEG": b"<script>alert(1)</script>" + encode(FACE, "JPEG"),
 }

@@ -1,4 +1,4 @@
-"""`pipenv run licences`: what `pipenv sync` installs and under which licence; fails at one that nobody looked at."""
+"""List the licences of the locked packages, and fail at a licence that is not accepted: `pipenv run licences`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 
 LOCK = Path(__file__).parents[2] / "Pipfile.lock"
-HEAD = """# Licences of what is installed
+HEAD = """# Licences of the installed packages
 
-As each package names its own: by `pipenv sync` on Linux, which is the most; on other systems there is no CUDA.
-Written by `pipenv run licences`.
+Each licence is the one that the package itself names. The list is what `pipenv sync` installs on Linux; other systems
+get no CUDA packages. Made by `pipenv run licences > LICENCES.md`.
 """
-# Whoever runs the server may use all of these freely; who changes or sells one of them reads it.
+# Licences of software that anyone may run for any purpose; changed copies have duties.
 ACCEPTED = [
     "3-Clause BSD License",
     "Apache Software License",
@@ -36,18 +36,18 @@ ACCEPTED = [
     "Python Software Foundation License",
     "Zope Public License",
 ]
-# CUDA is NVIDIA's own, free to use; what of it the registry's torch brings along does not always say so.
+# The CUDA packages that torch requires are free to use, but not all of them name their licence.
 NVIDIA = ["LicenseRef-NVIDIA-Proprietary", "NVIDIA Proprietary Software", "Other/Proprietary License", "UNKNOWN"]
 
 
 def main() -> int:
-    """Print the table; the status is not 0 where something has a licence of no list."""
+    """Print LICENCES.md; the status is not 0 if a package has a licence that is not accepted."""
     names = list(json.loads(LOCK.read_text())["default"])
     cuda = {name for name in names if name.startswith(("cuda-", "nvidia-"))}
-    free = _list(["--packages", *(name for name in names if name not in cuda)], ACCEPTED)
-    bound = _list(["--packages", *cuda], [*ACCEPTED, *NVIDIA])
-    print("\n".join([HEAD, free.stdout, bound.stdout]), end="")
-    return free.returncode or bound.returncode
+    open_source = _list(["--packages", *(name for name in names if name not in cuda)], ACCEPTED)
+    proprietary = _list(["--packages", *cuda], [*ACCEPTED, *NVIDIA])
+    print("\n".join([HEAD, open_source.stdout, proprietary.stdout]), end="")
+    return open_source.returncode or proprietary.returncode
 
 
 def _list(packages: list[str], accepted: list[str]) -> subprocess.CompletedProcess[str]:

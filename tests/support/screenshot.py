@@ -1,4 +1,4 @@
-"""Draw imgs/page.png, the page as the README shows it: `PYTHONPATH=. python tests/screenshot.py`."""
+"""Make imgs/page.png, the screenshot of the page in the README: `python -m tests.support.screenshot`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Set torch up for tests: no GPU, whose results differ a little each time, and one thread, since batches are small."""
+"""Set torch up for tests: the CPU, whose results repeat exactly, and one thread, because the batches are small."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A predictor with fixed answers, the bodies of uploads, and the form of every refusal."""
+"""A stub predictor, request bodies, and a check of the form that every error response has."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MULTIPART = "multipart/form-data; boundary=cut"
 
 
 def multipart(*contents: bytes, name: str = "face.png") -> bytes:
-    """The body that `curl -F file=@face.png` sends; werkzeug's own test client would put a large one on disk."""
+    """The body that `curl -F file=@face.png` sends; werkzeug's test client would write a large one to disk."""
     head = f'--cut\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\n'.encode()
     return b"".join(head + content + b"\r\n" for content in contents) + b"--cut--\r\n"
 
@@ -35,7 +35,11 @@ PROBLEM_MEMBERS = {"type", "title", "status", "detail", "code", "error", "reques
 
 
 class StubPredictor:
-    """Knows seven labels and prefers one that the contract does not have; finds one face, or none, as it is told."""
+    """A predictor with fixed answers, whose attributes a test may set.
+
+    Its most probable label, SAD, is not among the five labels of POST /. It finds one face, or none without `has_face`,
+    and raises `failure` if there is one. `seen` has every picture that it was called with.
+    """
 
     failure: Exception | None = None
     has_face = True
@@ -50,15 +54,15 @@ class StubPredictor:
         size = picture.width, picture.height
         if not self.has_face and detect != "never":
             return Reading(*size, [], Prediction(ANSWER) if whole else None)
-        sure = None if detect == "never" else 0.9
-        return Reading(*size, [FaceReading(Box(1, 2, 30, 40), sure, Prediction(ANSWER))])
+        detection_confidence = None if detect == "never" else 0.9
+        return Reading(*size, [FaceReading(Box(1, 2, 30, 40), detection_confidence, Prediction(ANSWER))])
 
     def public_facts(self) -> dict[str, object]:
         return PUBLIC_FACTS
 
 
 def assert_refused(response: TestResponse, status: int, code: str) -> None:
-    """Every error has the one shape, says something, and hides how we are built."""
+    """Check that a response is a problem document with this status and code, and reveals nothing of the code."""
     assert (response.status_code, response.content_type) == (status, "application/problem+json")
     problem = response.get_json(force=True)
     assert problem.keys() == PROBLEM_MEMBERS

@@ -1,3 +1,3 @@
-"""Tests of modules that import torch."""
+"""Set torch up for the tests of this folder."""
 
 import tests.support.torch_on_cpu  # noqa: F401

@@ -1,4 +1,4 @@
-"""Training faces are changed one by one, and stay faces."""
+"""Augmentation changes each training face on its own, and leaves validation faces alone."""
 
 from __future__ import annotations
 
@@ -15,33 +15,35 @@ def seeded():
     torch.manual_seed(0)
 
 
-def batch(count: int = 64) -> TensorImageBW:
+def equal_faces(count: int = 64) -> TensorImageBW:
+    """A batch of one face, repeated: darker on the left, lighter on the right."""
     return TensorImageBW(torch.linspace(0.2, 0.8, 48).expand(count, 1, 48, 48).clone())
 
 
-def test_every_image_of_a_batch_is_changed_on_its_own():
-    changed = Pipeline(augmentations(), split_idx=0)(batch())
+def test_each_face_of_a_batch_is_changed_differently():
+    changed = Pipeline(augmentations(), split_idx=0)(equal_faces())
     assert changed.shape == (64, 1, 48, 48)
-    assert len({image.numpy().tobytes() for image in changed}) == 64
+    assert len({face.numpy().tobytes() for face in changed}) == 64
 
 
-def test_validation_faces_are_left_as_they_are():
-    assert torch.allclose(Pipeline(augmentations(), split_idx=1)(batch()), batch(), atol=1e-5)
+def test_validation_faces_are_not_changed():
+    assert torch.allclose(Pipeline(augmentations(), split_idx=1)(equal_faces()), equal_faces(), atol=1e-5)
 
 
-def test_at_strength_nothing_a_face_is_at_most_mirrored():
-    plain = batch()
-    views = {view.numpy().round(4).tobytes() for view in (plain[0], plain[0].flip(-1))}
-    assert {image.numpy().round(4).tobytes() for image in Pipeline(augmentations(0.0), split_idx=0)(batch())} <= views
+def test_strength_0_only_flips_faces():
+    plain = equal_faces()
+    changed = Pipeline(augmentations(0.0), split_idx=0)(equal_faces())
+    possible = {face.numpy().round(4).tobytes() for face in (plain[0], plain[0].flip(-1))}
+    assert {face.numpy().round(4).tobytes() for face in changed} <= possible
 
 
-def test_a_shift_moves_by_no_more_than_its_share_of_the_side():
-    matrices = RandomShift(0.1)(batch(1000))
+def test_a_shift_moves_a_face_by_at_most_its_share_of_the_side():
+    matrices = RandomShift(0.1)(equal_faces(1000))
     shifts = torch.Tensor(matrices)[:, :2, 2] / 2  # grid coordinates run from -1 to 1, so 2 is the whole side
     assert 0.09 < float(shifts.abs().max()) <= 0.1
 
 
-def test_a_patch_is_erased_from_about_the_share_asked_for():
+def test_random_erasing_erases_a_rectangle_of_the_given_size_with_the_given_probability():
     erase = RandomErasing(p=0.5, min_side=0.2, max_side=0.4)
     plain = TensorImageBW(torch.zeros(1000, 1, 48, 48))
     erased = (erase(plain, split_idx=0) != 0).float().mean(dim=(1, 2, 3))
@@ -50,9 +52,9 @@ def test_a_patch_is_erased_from_about_the_share_asked_for():
     assert erased.max() < 0.17
 
 
-def test_a_turned_face_is_about_as_sharp_as_a_plain_one():
+def test_a_rotated_face_is_about_as_sharp_as_the_original():
     plain = TensorImageBW(torch.rand(256, 1, 12, 12).repeat_interleave(4, dim=2).repeat_interleave(4, dim=3))
-    turned = Pipeline(augmentations()[:1], split_idx=0)(plain.clone())  # without light and patches
-    middle = slice(16, 32)  # away from what was shifted in
-    steepness = [faces[..., middle, middle].diff().square().mean() for faces in (plain, turned)]
-    assert steepness[1] > 0.9 * steepness[0]
+    rotated = Pipeline(augmentations()[:1], split_idx=0)(plain.clone())  # without lighting and erasing
+    middle = slice(16, 32)  # away from the border, where rotation and shift bring in zeros
+    sharpness = [faces[..., middle, middle].diff().square().mean() for faces in (plain, rotated)]
+    assert sharpness[1] > 0.9 * sharpness[0]

@@ -1,4 +1,4 @@
-"""From faces to batches: sides that share no image, labels in their order, pixels as the network wants them."""
+"""From faces to batches: splits without repeated images, labels in order, normalised pixels, vote distributions."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from dexpression.training.sources import read_faces
 from tests.support.faces import draw_face, write_class_folders, write_votes
 
 
-def pixels(part) -> set[bytes]:
-    return {face.image.tobytes() for face in part.items}
+def pixels(dataset) -> set[bytes]:
+    return {face.image.tobytes() for face in dataset.items}
 
 
 def test_a_batch_has_grey_normalised_faces_and_labels(split_folders):
@@ -28,7 +28,7 @@ def test_a_batch_has_grey_normalised_faces_and_labels(split_folders):
 
 
 @pytest.mark.parametrize(("labels", "vocabulary"), [("five", FIVE), ("seven", SEVEN)])
-def test_the_labels_chosen_are_the_vocabulary_in_our_order(split_folders, labels, vocabulary):
+def test_the_chosen_labels_are_the_vocabulary_in_our_order(split_folders, labels, vocabulary):
     dataloaders = face_dataloaders(split_folders, labels=labels)
     assert tuple(dataloaders.vocab) == vocabulary
     assert images_per_label(dataloaders) == {
@@ -44,7 +44,7 @@ def test_a_missing_valid_split_is_taken_from_train_stratified_and_seeded(class_f
     assert fingerprint(first) == fingerprint(again) != fingerprint(other)
 
 
-def test_no_image_stands_on_both_sides(split_folders):
+def test_no_image_is_in_both_train_and_valid(split_folders):
     for path in sorted((split_folders / "valid" / "happy").iterdir()):
         shutil.copy(path, split_folders / "train" / "sad")
     dataloaders = face_dataloaders(split_folders)
@@ -52,19 +52,19 @@ def test_no_image_stands_on_both_sides(split_folders):
     assert images_per_label(dataloaders) == {"train": dict.fromkeys(SEVEN, 6), "valid": dict.fromkeys(SEVEN, 2)}
 
 
-def test_no_image_stands_on_both_sides_of_a_split_of_our_own(class_folders):
+def test_no_image_is_in_both_parts_of_a_split_that_we_make(class_folders):
     for path in sorted((class_folders / "happy").iterdir()):
         shutil.copy(path, class_folders / "happy" / f"again{path.name}")
     dataloaders = face_dataloaders(class_folders, valid_fraction=0.3)
     assert not pixels(dataloaders.train_ds) & pixels(dataloaders.valid_ds)
 
 
-def test_what_repeats_a_test_image_is_not_trained_on(split_folders):
+def test_an_image_of_the_test_split_is_not_trained_on(split_folders):
     shutil.copytree(split_folders / "train" / "happy", split_folders / "test" / "happy")
     assert "HAPPY" not in images_per_label(face_dataloaders(split_folders))["train"]
 
 
-def test_the_table_gives_the_same_batches_as_its_pictures(tmp_path, write_table):
+def test_fer2013_csv_gives_the_same_batches_as_its_pictures_in_folders(tmp_path, write_table):
     table = write_table()
     for face in read_faces(table, 48).faces:
         folder = tmp_path / "pictures" / face.split / face.label.lower()
@@ -76,16 +76,16 @@ def test_the_table_gives_the_same_batches_as_its_pictures(tmp_path, write_table)
 
 
 @pytest.mark.parametrize("labels", LABEL_SETS)
-def test_votes_come_as_shares_of_the_labels_in_their_order(class_folders, labels):
+def test_a_vote_distribution_is_over_the_vocabulary_alone(class_folders, labels):
     write_votes(class_folders / "fer2013new.csv", None, 70)
     dataloaders = face_dataloaders(class_folders, labels=labels, with_votes=True)
-    _, _, shares = dataloaders.valid.one_batch()
-    happy = [float(label == "HAPPY") for label in dataloaders.vocab]  # "not a face" is no label
-    assert shares.tolist() == [happy] * len(shares)
+    _, _, distributions = dataloaders.valid.one_batch()
+    happy = [float(label == "HAPPY") for label in dataloaders.vocab]  # the votes for "not a face" do not count
+    assert distributions.tolist() == [happy] * len(distributions)
     assert tuple(dataloaders.vocab) == LABEL_SETS[labels]
 
 
-def test_what_most_people_call_no_face_is_not_trained_on(class_folders):
+def test_an_image_that_most_annotators_called_not_a_face_is_not_trained_on(class_folders):
     votes = write_votes(class_folders / "fer2013new.csv", None, 70)
     lines = votes.read_text().splitlines()
     lines[1:11] = [line.replace("0,8,0,0,0,0,0,0,0,2", "0,2,0,0,0,0,0,0,0,8") for line in lines[1:11]]
@@ -94,13 +94,13 @@ def test_what_most_people_call_no_face_is_not_trained_on(class_folders):
     assert "ANGRY" not in images_per_label(dataloaders)["train"]
 
 
-def test_faces_without_votes_come_without_them(class_folders):
+def test_a_batch_of_faces_without_votes_has_two_parts(class_folders):
     dataloaders = face_dataloaders(class_folders, with_votes=True)
     assert not has_votes(dataloaders)
     assert len(dataloaders.valid.one_batch()) == 2
 
 
-def test_one_class_only_is_refused_with_what_was_found(tmp_path):
+def test_a_single_class_is_refused_with_the_count_of_its_images(tmp_path):
     write_class_folders(tmp_path / "faces", 5, labels=("HAPPY",))
     with pytest.raises(DataError, match=r"at least two labels; found 5 images of \['HAPPY'\]"):
         face_dataloaders(tmp_path / "faces")
@@ -108,11 +108,11 @@ def test_one_class_only_is_refused_with_what_was_found(tmp_path):
 
 def test_too_few_images_to_split_are_refused(tmp_path):
     write_class_folders(tmp_path / "faces", 1)
-    with pytest.raises(DataError, match="too few to split"):
+    with pytest.raises(DataError, match="too few to take 10% of every label"):
         face_dataloaders(tmp_path / "faces")
 
 
-def test_every_face_is_on_one_side(class_folders: Path):
+def test_every_face_is_in_train_or_valid(class_folders: Path):
     faces = read_faces(class_folders, 48).faces
     train, valid = split_faces(faces, 0.1, seed=0)
     assert sorted(face.name for face in train + valid) == sorted(face.name for face in faces)

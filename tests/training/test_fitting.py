@@ -1,10 +1,8 @@
-"""A short run on drawn faces: it learns, it resumes, and what it exports is what it trained."""
+"""A run learns, continues after a stop, and never mixes with the runs of other recipes, precisions or data."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -12,19 +10,26 @@ import torch
 from fastai.callback.core import Callback
 from fastai.learner import Learner
 
-from dexpression.__main__ import main
 from dexpression.artifact.export import load_exported
 from dexpression.errors import RecipeError
 from dexpression.labels import SEVEN
-from dexpression.prediction import Predictor
-from dexpression.training import callbacks
-from dexpression.training.fitting import class_weights, create_learner, fit, recipe_dataloaders
+from dexpression.training import fitting
+from dexpression.training.fitting import (
+    class_weights,
+    create_learner,
+    fit,
+    recipe_dataloaders,
+    resolve_precision,
+    run_folder,
+    training_folder,
+)
 from dexpression.training.recipe import Recipe
-from dexpression.training.run import train
-from tests.support.faces import draw_face, write_class_folders
+from tests.support.faces import draw_face, write_class_folders, write_votes
 from tests.support.recipes import QUICK
 
-FILES = "dexpression.pkl", "dexpression.onnx"
+AUTO, BFLOAT16, FLOAT32 = (
+    dataclasses.replace(QUICK, precision=precision) for precision in ("auto", "bfloat16", "float32")
+)
 
 
 class StopAfterFirstEpoch(Callback):
@@ -34,87 +39,95 @@ class StopAfterFirstEpoch(Callback):
         raise KeyboardInterrupt
 
 
-def trained(source: Path, runs: Path, recipe: Recipe, *callbacks: Callback) -> tuple[list[torch.Tensor], list[object]]:
-    """The weights and the recorded values of a run."""
+def fitted(source: Path, runs: Path, recipe: Recipe, *callbacks: Callback) -> Learner:
     learner = create_learner(recipe_dataloaders(source, recipe), recipe)
     learner.add_cbs(callbacks)
     with learner.no_bar(), learner.no_logging():
         fit(learner, recipe, runs)
-    return list(learner.model.state_dict().values()), [list(row) for row in learner.recorder.values]
+    return learner
 
 
-def test_a_run_that_was_stopped_goes_on_to_the_same_weights(split_folders, tmp_path):
-    whole = trained(split_folders, tmp_path / "whole", QUICK)
-    with pytest.raises(KeyboardInterrupt):
-        trained(split_folders, tmp_path / "stopped", QUICK, StopAfterFirstEpoch())
-    resumed = trained(split_folders, tmp_path / "stopped", QUICK)
-    assert all(torch.equal(one, other) for one, other in zip(whole[0], resumed[0], strict=True))
-    assert whole[1] == resumed[1]
+def recorded(learner: Learner) -> list[list[float]]:
+    """The losses and the accuracy of each epoch."""
+    return [list(row) for row in learner.recorder.values]
 
 
-def test_a_finished_run_is_not_trained_again(split_folders, tmp_path, monkeypatch):
-    first = trained(split_folders, tmp_path, QUICK)
-    monkeypatch.setattr(Learner, "_backward", lambda *_, **__: pytest.fail("trained a finished run"))
-    assert trained(split_folders, tmp_path, QUICK)[1] == first[1]
+def measure(monkeypatch: pytest.MonkeyPatch, *, bfloat16_is_faster: bool) -> None:
+    """Let the measurement of the processor give this result."""
+    monkeypatch.setattr(fitting, "is_faster_in_bfloat16", lambda device: bfloat16_is_faster)
 
 
-def test_another_recipe_or_other_data_is_another_run(split_folders, tmp_path):
-    trained(split_folders, tmp_path / "runs", dataclasses.replace(QUICK, epochs=1))
-    trained(split_folders, tmp_path / "runs", dataclasses.replace(QUICK, epochs=1, seed=1))
-    draw_face("HAPPY", 99).save(split_folders / "train" / "happy" / "more.png")
-    trained(split_folders, tmp_path / "runs", dataclasses.replace(QUICK, epochs=1))
-    assert len(list((tmp_path / "runs").iterdir())) == 3
+@pytest.mark.parametrize(("bfloat16_is_faster", "expected"), [(True, BFLOAT16), (False, FLOAT32)])
+def test_auto_becomes_the_precision_that_is_measured_to_be_faster(
+    split_folders, tmp_path, monkeypatch, bfloat16_is_faster, expected
+):
+    measure(monkeypatch, bfloat16_is_faster=bfloat16_is_faster)
+    assert resolve_precision(AUTO, recipe_dataloaders(split_folders, AUTO), tmp_path) == expected
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
-def test_a_network_learns_to_tell_drawn_faces_apart(tmp_path, precision):
-    write_class_folders(tmp_path / "train", 40, labels=("HAPPY", "SURPRISE"))
-    write_class_folders(tmp_path / "valid", 10, labels=("HAPPY", "SURPRISE"), seed=1)
-    recipe = dataclasses.replace(QUICK, epochs=8, precision=precision)
-    *_, last = trained(tmp_path, tmp_path / "runs", recipe)[1]
-    assert last[-1] > 0.9
+@pytest.mark.parametrize(("begun", "bfloat16_is_faster"), [(BFLOAT16, False), (FLOAT32, True)])
+def test_auto_keeps_the_precision_of_a_begun_run_even_if_the_other_one_is_faster_now(
+    split_folders, tmp_path, monkeypatch, begun, bfloat16_is_faster
+):
+    measure(monkeypatch, bfloat16_is_faster=bfloat16_is_faster)
+    dataloaders = recipe_dataloaders(split_folders, AUTO)
+    training_folder(dataloaders, begun, tmp_path).mkdir()
+    assert resolve_precision(AUTO, dataloaders, tmp_path) == begun
 
 
-@pytest.mark.parametrize("share", [0.5, 1.2])
-def test_a_processor_trains_in_bfloat16_where_a_convolution_is_faster_in_it(monkeypatch, share):
-    monkeypatch.setattr(callbacks, "_seconds_of_convolution", {torch.bfloat16: share, torch.float32: 1.0}.get)
-    assert callbacks.is_faster_in_bfloat16(torch.device("cpu")) is (share < 1)
+def test_a_begun_run_of_another_recipe_does_not_decide_the_precision(split_folders, tmp_path, monkeypatch):
+    measure(monkeypatch, bfloat16_is_faster=True)
+    dataloaders = recipe_dataloaders(split_folders, AUTO)
+    training_folder(dataloaders, dataclasses.replace(FLOAT32, seed=1), tmp_path).mkdir()
+    assert resolve_precision(AUTO, dataloaders, tmp_path) == BFLOAT16
 
 
-def test_votes_are_learnt_from_where_they_are_asked_for(class_folders, tmp_path):
-    from tests.support.faces import write_votes
-
-    write_votes(class_folders / "fer2013new.csv", None, 70)  # everybody saw happiness in every face
-    recipe = dataclasses.replace(QUICK, epochs=4, blend=1.0)
-    learner = create_learner(recipe_dataloaders(class_folders, recipe), recipe)
-    with learner.no_bar(), learner.no_logging():
-        fit(learner, recipe, tmp_path)
-    assert learner.get_preds()[0].argmax(dim=1).tolist() == [SEVEN.index("HAPPY")] * 7
+@pytest.mark.parametrize(("explicit", "begun"), [(BFLOAT16, FLOAT32), (FLOAT32, BFLOAT16)])
+def test_an_explicit_precision_stays_and_is_not_measured(split_folders, tmp_path, monkeypatch, explicit, begun):
+    monkeypatch.setattr(fitting, "is_faster_in_bfloat16", lambda device: pytest.fail("measured"))
+    dataloaders = recipe_dataloaders(split_folders, explicit)
+    training_folder(dataloaders, begun, tmp_path).mkdir()
+    assert resolve_precision(explicit, dataloaders, tmp_path) == explicit
 
 
-def test_a_model_of_two_heads_can_go_on_with_faces_that_nobody_voted_on(class_folders, tmp_path):
-    from tests.support.faces import write_votes
-
-    votes = write_votes(class_folders / "fer2013new.csv", None, 70)
-    recipe = dataclasses.replace(QUICK, epochs=1, blend=1.0)
-    train(class_folders, recipe, tmp_path / "model", tmp_path / "runs")
-    votes.unlink()
-    recipe = dataclasses.replace(recipe, start=tmp_path / "model" / "dexpression.pkl", student_epochs=1)
-    train(class_folders, recipe, tmp_path / "next", tmp_path / "runs")
-    learner, _ = load_exported(tmp_path / "next" / "dexpression.pkl")
-    assert learner.loss_func.blend == 0
+def test_auto_and_the_same_explicit_precision_are_one_run_and_the_other_precision_is_another(
+    split_folders, tmp_path, monkeypatch
+):
+    measure(monkeypatch, bfloat16_is_faster=False)
+    dataloaders = recipe_dataloaders(split_folders, AUTO)
+    resolved = resolve_precision(AUTO, dataloaders, tmp_path)
+    assert training_folder(dataloaders, resolved, tmp_path) == training_folder(dataloaders, FLOAT32, tmp_path)
+    assert training_folder(dataloaders, resolved, tmp_path) != training_folder(dataloaders, BFLOAT16, tmp_path)
 
 
-def test_faces_grow_to_their_whole_size_by_the_last_third(split_folders, tmp_path):
-    sides: list[list[int]] = [[], []]
-    note = Callback(after_batch=lambda self: sides[self.training].append(self.xb[0].shape[-1]))
-    recipe = dataclasses.replace(QUICK, batch_size=42)
-    trained(split_folders, tmp_path, recipe, note)
-    assert sides[True] == [32, 40, 48]
-    assert set(sides[False]) == {48}
+def test_a_learner_is_not_created_with_an_unresolved_precision(split_folders):
+    with pytest.raises(RecipeError, match="precision is auto"):
+        create_learner(recipe_dataloaders(split_folders, AUTO), AUTO)
 
 
-def test_rare_labels_weigh_more_and_images_weigh_one_on_average(tmp_path):
+@pytest.mark.parametrize(
+    ("option", "value", "same_run", "same_training"),
+    [
+        ("seed", 1, False, False),
+        ("epochs", 4, False, False),
+        ("student_epochs", 5, False, True),
+        ("teachers", 2, False, True),
+        ("blend", 0.7, True, True),  # it changes probabilities, not weights
+    ],
+)
+def test_a_run_is_named_by_the_options_that_decide_what_it_learns(
+    split_folders, tmp_path, option, value, same_run, same_training
+):
+    dataloaders = recipe_dataloaders(split_folders, QUICK)
+    other = dataclasses.replace(QUICK, **{option: value})
+    same = [
+        folder(dataloaders, QUICK, tmp_path) == folder(dataloaders, other, tmp_path)
+        for folder in (run_folder, training_folder)
+    ]
+    assert same == [same_run, same_training]
+
+
+def test_rare_labels_weigh_more_and_the_mean_weight_of_the_images_is_1(tmp_path):
     write_class_folders(tmp_path / "train", 9, labels=("HAPPY", "SAD"))
     write_class_folders(tmp_path / "train" / "happy" / "more", 27, labels=("HAPPY",), seed=1)
     write_class_folders(tmp_path / "valid", 2, labels=("HAPPY", "SAD"), seed=2)
@@ -125,88 +138,81 @@ def test_rare_labels_weigh_more_and_images_weigh_one_on_average(tmp_path):
     assert (36 * happy + 9 * sad) / 45 == pytest.approx(1)
 
 
-def test_a_label_without_images_is_not_learnt(tmp_path):
+def test_a_label_without_images_has_no_weight(tmp_path):
     write_class_folders(tmp_path, 60, labels=("ANGRY", "HAPPY"))
-    dataloaders = recipe_dataloaders(tmp_path, QUICK)
-    assert [bool(weight) for weight in class_weights(dataloaders, 0.5)] == [
-        True,
-        False,
-        False,
-        True,
-        False,
-        False,
-        False,
-    ]
+    weights = class_weights(recipe_dataloaders(tmp_path, QUICK), 0.5)
+    assert [label for label, weight in zip(SEVEN, weights, strict=True) if weight] == ["ANGRY", "HAPPY"]
 
 
-def test_an_export_of_labels_that_are_not_among_the_five_is_scored_without_those(tmp_path):
-    from tests.support.faces import write_votes
-
-    write_class_folders(tmp_path / "faces", 10, labels=("SAD", "SURPRISE"))
-    votes = write_votes(tmp_path / "faces" / "fer2013new.csv", None, 20)
-    votes.write_text(votes.read_text().replace("0,8,0,0,0,0,0,0,0,2", "4,4,0,0,0,0,0,0,0,2"))  # no majority
-    manifest = train(tmp_path / "faces", dataclasses.replace(QUICK, epochs=1), tmp_path / "model", tmp_path / "runs")
-    assert set(manifest.results) == {"split", "seven", "int8"}
+def test_a_run_can_start_from_the_weights_of_an_export(split_folders, exported_learner):
+    recipe = dataclasses.replace(QUICK, start=exported_learner)
+    learner = create_learner(recipe_dataloaders(split_folders, recipe), recipe)
+    given = load_exported(exported_learner)[0].model.state_dict()
+    assert all(torch.equal(weight, given[name]) for name, weight in learner.model.state_dict().items())
 
 
-def test_a_start_without_the_head_that_votes_need_is_refused(split_folders, exported_learner):
-    from tests.support.faces import write_votes
+def test_a_start_with_other_labels_is_refused(split_folders, exported_learner):
+    recipe = dataclasses.replace(QUICK, labels="five", start=exported_learner)
+    with pytest.raises(RecipeError, match=r"is for 7 labels .* this run is for 5 labels"):
+        create_learner(recipe_dataloaders(split_folders, recipe), recipe)
 
+
+def test_a_start_without_a_head_for_votes_is_refused_for_faces_with_votes(split_folders, exported_learner):
     write_votes(split_folders / "fer2013new.csv", None, 1070)
     recipe = dataclasses.replace(QUICK, start=exported_learner)
     with pytest.raises(RecipeError, match="has no head for votes"):
         create_learner(recipe_dataloaders(split_folders, recipe), recipe)
 
 
-@pytest.mark.parametrize("epochs", [1, 2])
-def test_the_last_epoch_of_a_short_run_is_of_whole_faces(split_folders, tmp_path, epochs):
-    sides: list[int] = []
-    note = Callback(after_batch=lambda self: sides.append(self.xb[0].shape[-1]) if self.training else None)
-    trained(split_folders, tmp_path, dataclasses.replace(QUICK, epochs=epochs, batch_size=42), note)
-    assert sides[-1] == 48
+@pytest.mark.slow
+def test_a_run_that_was_stopped_continues_to_the_same_weights(split_folders, tmp_path):
+    whole = fitted(split_folders, tmp_path / "whole", QUICK)
+    with pytest.raises(KeyboardInterrupt):
+        fitted(split_folders, tmp_path / "stopped", QUICK, StopAfterFirstEpoch())
+    resumed = fitted(split_folders, tmp_path / "stopped", QUICK)
+    weights = zip(whole.model.state_dict().values(), resumed.model.state_dict().values(), strict=True)
+    assert all(torch.equal(one, other) for one, other in weights)
+    assert recorded(whole) == recorded(resumed)
 
 
-def test_a_seed_that_no_generator_takes_is_refused():
-    with pytest.raises(RecipeError, match="seed is -1"):
-        Recipe(seed=-1)
+@pytest.mark.slow
+def test_a_finished_run_is_not_trained_again(split_folders, tmp_path, monkeypatch):
+    first = recorded(fitted(split_folders, tmp_path, QUICK))
+    monkeypatch.setattr(Learner, "_backward", lambda *_, **__: pytest.fail("trained a finished run"))
+    assert recorded(fitted(split_folders, tmp_path, QUICK)) == first
 
 
-def test_a_run_can_go_on_from_an_exported_learner(split_folders, tmp_path, exported_learner):
-    recipe = dataclasses.replace(QUICK, epochs=1, learning_rate=1e-8, start=exported_learner)
-    learner = create_learner(recipe_dataloaders(split_folders, recipe), recipe)
-    given = load_exported(exported_learner)[0].model.state_dict()
-    assert all(torch.equal(weight, given[name]) for name, weight in learner.model.state_dict().items())
-    assert recipe.facts()["start"] == load_exported(exported_learner)[1].sha256
+@pytest.mark.slow
+def test_another_recipe_or_other_data_is_another_run(split_folders, tmp_path):
+    recipe = dataclasses.replace(QUICK, epochs=1)
+    fitted(split_folders, tmp_path / "runs", recipe)
+    fitted(split_folders, tmp_path / "runs", dataclasses.replace(recipe, seed=1))
+    draw_face("HAPPY", 99).save(split_folders / "train" / "happy" / "more.png")
+    fitted(split_folders, tmp_path / "runs", recipe)
+    assert len(list((tmp_path / "runs").iterdir())) == 3
 
 
-def test_a_start_that_does_not_fit_the_run_is_refused(split_folders, exported_learner):
-    recipe = dataclasses.replace(QUICK, labels="five", start=exported_learner)
-    with pytest.raises(RecipeError, match=r"is for 7 labels .* this run is for 5 labels"):
-        create_learner(recipe_dataloaders(split_folders, recipe), recipe)
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+def test_a_network_learns_to_tell_drawn_faces_apart(tmp_path, precision):
+    write_class_folders(tmp_path / "train", 40, labels=("HAPPY", "SURPRISE"))
+    write_class_folders(tmp_path / "valid", 10, labels=("HAPPY", "SURPRISE"), seed=1)
+    recipe = dataclasses.replace(QUICK, epochs=8, precision=precision)
+    *_, last = recorded(fitted(tmp_path, tmp_path / "runs", recipe))
+    assert last[-1] > 0.9
 
 
-@pytest.mark.parametrize("network", ["compact", "paper"])
-def test_the_command_trains_exports_and_the_export_answers(split_folders, tmp_path, network):
-    output, runs = tmp_path / "model", tmp_path / "runs"
-    flags = ["--network", network, "--epochs", "1", "--student-epochs", "1", "--batch-size", "8", "--labels", "five"]
-    main(["train", str(split_folders), *flags, "--output", str(output), "--runs", str(runs)])
-    learner, manifest = load_exported(output / "dexpression.pkl")
-    answers = [Predictor.load(output / name).predict(draw_face("HAPPY", 0)).prediction for name in FILES]
-    assert all(list(answer.probabilities) == manifest.labels for answer in answers)
-    assert answers[1].confidence == pytest.approx(answers[0].confidence, abs=0.05)  # int8 against float32
-    facts = json.loads((output / "dexpression.json").read_text())
-    assert facts["data"]["images"]["train"] == dict.fromkeys(manifest.labels, 6)
-    assert facts["results"]["five"]["n"] == 10
-    factors = learner.loss_func.class_factors.tolist()
-    assert facts["calibration"]["factors"] == dict(zip(manifest.labels, factors, strict=True))
-    assert len(set(factors)) > 1
-    assert len(facts["history"]["epochs"][0]) == len(facts["history"]["columns"]) == 3
-    assert (output / "dexpression.pkl").stat().st_size < 12_000_000
-    assert learner.dls.train_ds.items == learner.dls.valid_ds.items == []
-    assert learner.opt is None
-    assert not hasattr(learner, "recorder")
-    with zipfile.ZipFile(output / "dexpression.pkl") as archive:
-        content = b"".join(archive.read(name) for name in archive.namelist() if name.endswith("data.pkl"))
-    assert not any(
-        private in content for private in (bytes(tmp_path), b"PosixPath", b"WindowsPath", b"PIL.Image", b"Recorder")
-    )
+@pytest.mark.slow
+def test_the_head_for_votes_learns_the_votes(class_folders, tmp_path):
+    write_votes(class_folders / "fer2013new.csv", None, 70)  # every face has most votes for happiness
+    learner = fitted(class_folders, tmp_path, dataclasses.replace(QUICK, epochs=4, blend=1.0))
+    assert learner.get_preds()[0].argmax(dim=1).tolist() == [SEVEN.index("HAPPY")] * 7
+
+
+@pytest.mark.slow
+def test_training_faces_grow_from_32_to_48_pixels_and_validation_faces_have_48(split_folders, tmp_path):
+    sides: list[list[int]] = [[], []]
+    note = Callback(after_batch=lambda self: sides[self.training].append(self.xb[0].shape[-1]))
+    fitted(split_folders, tmp_path, dataclasses.replace(QUICK, batch_size=42), note)
+    assert sides[True] == [32, 40, 48]
+    assert set(sides[False]) == {48}

@@ -1,4 +1,4 @@
-"""Faces as people have them on disk, and what is said of those that cannot be used."""
+"""Labelled faces are read from class folders and fer2013.csv; a source that cannot be used is refused with a reason."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from tests.support.faces import draw_face, write_class_folders, write_votes
 
 
 def counts(source: Path) -> Counter[tuple[str | None, str]]:
+    """The number of faces by split and label."""
     return Counter((face.split, face.label) for face in read_faces(source, 48).faces)
 
 
-def test_a_folder_a_class_is_read(class_folders):
+def test_class_folders_are_read(class_folders):
     assert counts(class_folders) == {(None, label): 10 for label in SEVEN}
 
 
@@ -26,33 +27,40 @@ def test_split_folders_above_class_folders_are_read(split_folders):
     assert counts(split_folders) == {("train", label): 6 for label in SEVEN} | {("valid", label): 2 for label in SEVEN}
 
 
-def test_the_table_is_read_like_the_folders(write_table):
+def test_fer2013_csv_is_read_from_its_path_or_from_its_folder(write_table):
     table = write_table()
     assert counts(table) == {("train", label): 8 for label in SEVEN} | {("valid", label): 2 for label in SEVEN}
-    assert counts(table.parent) == counts(table)  # the folder it lies in will do
+    assert counts(table.parent) == counts(table)
 
 
-def test_a_row_of_the_table_has_the_pixels_of_its_face(write_table):
+def test_a_row_of_fer2013_csv_has_the_pixels_of_its_face(write_table):
     first = read_faces(write_table(), 48).faces[0]
     assert (first.label, first.image.tobytes()) == ("ANGRY", draw_face("ANGRY", 0).tobytes())
 
 
 @pytest.mark.parametrize("names", [("Happy", "SAD"), ("happiness", "Sadness"), ("HAPPY", "sad")])
-def test_class_folders_have_any_case_and_the_usual_synonyms(tmp_path, names):
+def test_class_folders_may_have_any_case_and_common_synonyms(tmp_path, names):
     for name, label in zip(names, ("HAPPY", "SAD"), strict=True):
         (tmp_path / name).mkdir()
         draw_face(label, 0).save(tmp_path / name / "a.PNG")
     assert counts(tmp_path) == {(None, "HAPPY"): 1, (None, "SAD"): 1}
 
 
-def test_colour_and_any_size_become_grey_and_the_size_asked_for(tmp_path):
+def test_a_colour_picture_of_any_size_becomes_a_grey_face_of_the_requested_size(tmp_path):
     (tmp_path / "happy").mkdir()
     draw_face("HAPPY", 0, size=200).convert("RGB").crop((0, 0, 200, 150)).save(tmp_path / "happy" / "a.jpg")
     [face] = read_faces(tmp_path, 48).faces
     assert (face.image.mode, face.image.size) == ("L", (48, 48))
 
 
-def test_unreadable_files_are_counted_named_and_skipped(class_folders):
+def test_a_grey_face_of_the_requested_size_keeps_its_pixels(tmp_path):
+    (tmp_path / "happy").mkdir()
+    draw_face("HAPPY", 3).save(tmp_path / "happy" / "a.png")
+    [face] = read_faces(tmp_path, 48).faces
+    assert np.array_equal(np.asarray(face.image), np.asarray(draw_face("HAPPY", 3)))
+
+
+def test_unreadable_files_are_skipped_and_reported_by_name(class_folders):
     (class_folders / "happy" / "broken.png").write_bytes(b"no picture")
     (class_folders / "happy" / "empty.jpg").write_bytes(b"")
     found = read_faces(class_folders, 48)
@@ -60,50 +68,64 @@ def test_unreadable_files_are_counted_named_and_skipped(class_folders):
     assert "2 unreadable, skipped: happy/broken.png, happy/empty.jpg" in found.report()
 
 
-def test_a_table_row_that_is_no_face_is_skipped_by_its_number(write_table):
+def test_unreadable_rows_are_skipped_and_reported_by_number(write_table):
     table = write_table()
     table.write_text(table.read_text() + "3,1 2 3,Training\n3,1 2 300 4,Training\n3,,Training\n3\n")
     assert read_faces(table, 48).unreadable == ["row 70", "row 71", "row 72", "row 73"]
 
 
+def test_hidden_folders_and_blank_lines_are_skipped(split_folders, write_table):
+    (split_folders / "train" / ".cache").mkdir()
+    assert len(read_faces(split_folders, 48).faces) == 56
+    table = write_table()
+    table.write_text(table.read_text() + "\n\n")
+    assert len(read_faces(table, 48).faces) == 70
+
+
 @pytest.mark.parametrize("labels", [[], ["happy"]])
-def test_a_source_without_images_is_told_what_was_expected(tmp_path, labels):
+def test_a_source_without_images_is_refused_with_the_expected_layout(tmp_path, labels):
     for label in labels:
         (tmp_path / label).mkdir()
     with pytest.raises(DataError, match=r"No faces in .* Expected a folder a class"):
         read_faces(tmp_path, 48)
 
 
-def test_a_source_that_does_not_exist_is_named(tmp_path):
-    with pytest.raises(DataError, match="does not exist"):
-        read_faces(tmp_path / "nowhere", 48)
+def test_a_source_that_does_not_exist_is_refused(tmp_path):
+    with pytest.raises(DataError, match="missing does not exist"):
+        read_faces(tmp_path / "missing", 48)
 
 
-def test_a_label_nobody_knows_is_named_with_those_we_know(class_folders):
+def test_a_folder_with_an_unknown_name_is_refused_with_the_known_labels(class_folders):
     write_class_folders(class_folders / "bored", 1, labels=("HAPPY",))
-    with pytest.raises(DataError, match=r"folder bored is no label. Expected: angry, disgust"):
+    with pytest.raises(DataError, match=r"folder bored is not named after a label: angry, disgust"):
         read_faces(class_folders, 48)
 
 
 @pytest.mark.parametrize(("emotion", "shown"), [("7", "'7'"), ("", "''"), ("happy", "'happy'")])
-def test_an_emotion_outside_the_seven_is_named_with_its_row(write_table, emotion, shown):
+def test_an_emotion_outside_0_to_6_is_refused_with_its_row(write_table, emotion, shown):
     table = write_table(count=1)
     table.write_text(table.read_text() + f"{emotion},1 2 3 4,Training\n")
     with pytest.raises(DataError, match=f"Row 7 has the emotion {shown}. Expected 0 to 6"):
         read_faces(table, 48)
 
 
-def test_a_table_with_other_columns_is_refused(tmp_path):
+def test_a_csv_file_with_other_columns_is_refused(tmp_path):
     (tmp_path / "fer2013.csv").write_text("label,image\n1,2\n")
-    with pytest.raises(DataError, match="Expected emotion, pixels"):
+    with pytest.raises(DataError, match="It needs emotion, pixels"):
         read_faces(tmp_path, 48)
 
 
+def test_a_file_that_is_not_csv_is_refused(tmp_path):
+    draw_face("HAPPY", 0).save(tmp_path / "face.png")
+    with pytest.raises(DataError, match=r"face\.png cannot be read as CSV"):
+        read_faces(tmp_path / "face.png", 48)
+
+
 @pytest.mark.parametrize("name", ["ferplus.csv", "fer2013new.csv"])
-@pytest.mark.parametrize("form", ["folders", "table"])
-def test_votes_of_either_file_fit_either_form(form, name, class_folders, write_table):
-    source = class_folders if form == "folders" else write_table()
-    beside = source if form == "folders" else source.parent
+@pytest.mark.parametrize("kind", ["folders", "table"])
+def test_either_file_of_votes_fits_folders_and_fer2013_csv(kind, name, class_folders, write_table):
+    source = class_folders if kind == "folders" else write_table()
+    beside = source if kind == "folders" else source.parent
     files = [f"happy/{row:05}.png" for row in range(70)] if name == "ferplus.csv" else None
     votes = write_votes(beside / name, files, 70)
     assert find_votes(source) == votes
@@ -111,7 +133,7 @@ def test_votes_of_either_file_fit_either_form(form, name, class_folders, write_t
     assert {face.votes["happiness"] for face in faces} == {8}
 
 
-def test_votes_that_do_not_fit_are_refused_with_a_face_that_has_none(class_folders):
+def test_votes_that_lack_a_face_are_refused_with_its_name(class_folders):
     votes = write_votes(class_folders / "fer2013new.csv", None, 60)
     with pytest.raises(DataError, match=r"10 of 70 faces have none, such as surprise/00060.png"):
         add_votes(read_faces(class_folders, 48), votes)
@@ -124,38 +146,18 @@ def test_votes_that_do_not_fit_are_refused_with_a_face_that_has_none(class_folde
         (f"file,{','.join(VOTE_COLUMNS)}\n00000.png,1,2,x,0,0,0,0,0,0,0\n", "ten numbers"),
         (f"file,{','.join(VOTE_COLUMNS)}\n00000.png,1\n", "ten numbers"),
     ],
+    ids=["a missing column", "a vote that is not a number", "a row that is too short"],
 )
-def test_a_votes_file_that_is_none_is_refused(class_folders, content, wanted):
+def test_an_invalid_file_of_votes_is_refused(class_folders, content, wanted):
     (class_folders / "ferplus.csv").write_text(content)
     with pytest.raises(DataError, match=wanted):
         add_votes(read_faces(class_folders, 48), class_folders / "ferplus.csv")
 
 
-def test_a_file_that_is_no_csv_is_refused(tmp_path):
-    draw_face("HAPPY", 0).save(tmp_path / "face.png")
-    with pytest.raises(DataError, match=r"face\.png cannot be read as CSV"):
-        read_faces(tmp_path / "face.png", 48)
-
-
-def test_a_relabelled_picture_goes_to_the_folder_of_its_label_and_replaces_none(tmp_path):
+def test_a_relabelled_picture_moves_to_the_folder_of_its_label_and_overwrites_no_other(tmp_path):
     for folder, seed in (("Happy", 1), ("SAD", 2)):
         (tmp_path / folder).mkdir()
         draw_face("HAPPY", seed).save(tmp_path / folder / "1.png")
     moved = move_to_label(tmp_path / "SAD" / "1.png", "HAPPY")
     assert moved == tmp_path / "Happy" / "1_.png"
     assert counts(tmp_path) == {(None, "HAPPY"): 2}
-
-
-def test_hidden_folders_and_blank_lines_are_passed_over(split_folders, write_table):
-    (split_folders / "train" / ".cache").mkdir()
-    assert len(read_faces(split_folders, 48).faces) == 56
-    table = write_table()
-    table.write_text(table.read_text() + "\n\n")
-    assert len(read_faces(table, 48).faces) == 70
-
-
-def test_pixels_survive_the_reading(tmp_path):
-    (tmp_path / "happy").mkdir()
-    draw_face("HAPPY", 3).save(tmp_path / "happy" / "a.png")
-    [face] = read_faces(tmp_path, 48).faces
-    assert np.array_equal(np.asarray(face.image), np.asarray(draw_face("HAPPY", 3)))

@@ -1,4 +1,4 @@
-"""The HTTP contract, with a predictor that answers as it is told."""
+"""The HTTP routes with a stub predictor: answers, parameters, and errors."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def upload(
 
 
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "BMP", "GIF"])
-def test_a_picture_is_answered_with_exactly_these_bytes(client, file_format):
+def test_the_answer_to_a_picture_is_exactly_one_label_in_json(client, file_format):
     response = upload(client, encode(draw_face("HAPPY", 0), file_format))
     assert (response.status_code, response.content_type) == (200, "application/json")
     assert response.data == b'{"result": "HAPPY"}'
@@ -62,15 +62,15 @@ IN_JSON = base64.b64encode(FACE).decode()
         {"json": {"image": f" DATA:image/png;BASE64,{IN_JSON}"}},
         {"json": {"image": "\n".join(IN_JSON[start : start + 76] for start in range(0, len(IN_JSON), 76))}},
     ],
-    ids=["multipart", "raw", "base64", "data URL", "loud data URL", "base64 in lines"],
+    ids=["multipart", "raw", "base64", "data URL", "data URL in capitals", "base64 in lines"],
 )
-def test_every_way_of_sending_a_picture_gives_the_same_answer(client, request_options):
+def test_every_form_of_request_gives_the_same_answer(client, request_options):
     assert client.post("/", **request_options).data == b'{"result": "HAPPY"}'
     body = client.post("/v1/predict", **request_options).get_json()
     assert (body["result"], body["confidence"], body["image"]) == ("SAD", 0.4, {"width": 48, "height": 48})
 
 
-def test_a_reading_has_every_face_the_model_and_the_request(client):
+def test_a_reading_names_every_face_the_model_and_the_request(client):
     response = upload(client, FACE, address="/v1/predict")
     body = response.get_json()
     [face] = body["faces"]
@@ -80,7 +80,7 @@ def test_a_reading_has_every_face_the_model_and_the_request(client):
     assert body["request_id"] == response.headers["X-Request-ID"]
 
 
-def test_no_face_is_an_answer_and_the_contract_still_gives_a_label(client, predictor):
+def test_without_a_face_the_root_gives_the_label_of_the_whole_picture_and_v1_gives_null(client, predictor):
     predictor.has_face = False
     assert upload(client, FACE).get_json() == {"result": "HAPPY"}
     body = upload(client, FACE, address="/v1/predict").get_json()
@@ -94,18 +94,18 @@ def test_no_face_is_an_answer_and_the_contract_still_gives_a_label(client, predi
     ("address", "result"),
     [
         ("/?labels=seven", "SAD"),
-        ("/?min_confidence=0.51", "UNKNOWN"),  # 0.3 of the 0.6 that five labels have
+        ("/?min_confidence=0.51", "UNKNOWN"),  # among five labels, HAPPY has 0.3 of 0.6
         ("/?min_confidence=0.5", "HAPPY"),
         ("/v1/predict?labels=five", "HAPPY"),
         ("/v1/predict?min_confidence=1", "UNKNOWN"),
     ],
 )
-def test_parameters_choose_the_labels_and_how_sure_is_sure_enough(client, address, result):
+def test_parameters_choose_the_labels_and_the_lowest_confidence(client, address, result):
     assert upload(client, FACE, address=address).get_json()["result"] == result
 
 
 @pytest.mark.parametrize(
-    ("query", "wanted"),
+    ("query", "message"),
     [
         ("labels=nine", "labels is 'nine'. Input should be 'five' or 'seven'"),
         ("detect=", "detect is ''. Input should be 'auto', 'always' or 'never'"),
@@ -116,22 +116,22 @@ def test_parameters_choose_the_labels_and_how_sure_is_sure_enough(client, addres
     ],
 )
 @pytest.mark.parametrize("path", ["/", "/v1/predict"])
-def test_a_bad_parameter_is_named_with_its_value_and_what_is_allowed(client, path, query, wanted):
+def test_the_error_for_a_bad_parameter_names_it_its_value_and_the_allowed_values(client, path, query, message):
     response = upload(client, FACE, address=f"{path}?{query}")
     assert_refused(response, 400, "bad_parameter")
-    assert wanted in response.get_json(force=True)["detail"]
+    assert message in response.get_json(force=True)["detail"]
 
 
-def test_labels_that_the_model_lacks_are_a_bad_parameter(predictor, monkeypatch):
+def test_labels_that_the_model_does_not_know_are_a_bad_parameter(predictor, monkeypatch):
     monkeypatch.setitem(PUBLIC_FACTS, "labels", list(FIVE))
     client = create_app(Service(predictor), Settings()).test_client()
     response = upload(client, FACE, address="/?labels=seven")
     assert_refused(response, 400, "bad_parameter")
-    assert "labels is 'seven'. This model knows ANGRY, DISGUST" in response.get_json(force=True)["detail"]
+    assert "labels is 'seven'. This model knows only ANGRY, DISGUST" in response.get_json(force=True)["detail"]
 
 
-def test_of_several_pictures_a_bad_one_spoils_no_other(client, predictor):
-    parts = multipart(FACE, b"", b"no picture", FACE)
+def test_a_bad_picture_among_several_does_not_affect_the_others(client, predictor):
+    parts = multipart(FACE, b"", b"not a picture", FACE)
     results = client.post("/", data=parts, content_type=MULTIPART).get_json()["results"]
     assert [answer.get("result", answer.get("code")) for answer in results] == [
         "HAPPY", "empty_file", "undecodable_image", "HAPPY",
@@ -142,49 +142,49 @@ def test_of_several_pictures_a_bad_one_spoils_no_other(client, predictor):
     assert "secret" not in str(results)
 
 
-def test_several_pictures_share_the_pixels_that_one_may_have(client):
-    large = encode(Image.new("1", (800, 800)))  # of the million that this client may send
+def test_several_pictures_share_one_pixel_limit(client):
+    large = encode(Image.new("1", (800, 800)))  # pixels; the limit of this client is a million
     results = client.post("/", data=multipart(large, large, FACE), content_type=MULTIPART).get_json()["results"]
     assert [answer.get("code") for answer in results] == [None, "too_many_pixels", None]
 
 
-def test_an_error_repeats_no_more_than_a_little_of_what_was_sent(client):
+def test_an_error_repeats_only_a_short_part_of_the_query(client):
     for query in ("labels=" + "a" * 10_000, "a" * 10_000 + "=1", "&".join(["b" * 10_000 + "=1"] * 2)):
         response = upload(client, FACE, address=f"/?{query}")
         assert_refused(response, 400, "bad_parameter")
         assert len(response.data) < 1_000
 
 
-def test_a_public_page_may_ask_this_machine(client):
-    asked = {
+def test_a_public_page_may_call_a_server_on_this_machine(client):
+    preflight = {
         "Origin": "https://elsewhere.example",
         "Access-Control-Request-Method": "POST",
         "Access-Control-Request-Private-Network": "true",
     }
-    assert client.options("/", headers=asked).headers["Access-Control-Allow-Private-Network"] == "true"
+    assert client.options("/", headers=preflight).headers["Access-Control-Allow-Private-Network"] == "true"
 
 
 @pytest.mark.parametrize("path", ["/", "/docs/", "/client.js", "/v1/model", "/nothing"])
-def test_browsers_are_told_to_do_no_more_with_an_answer_than_it_is_for(client, path):
+def test_every_answer_has_the_security_headers(client, path):
     with client.get(path) as response:
         assert response.headers["X-Content-Type-Options"] == "nosniff"
         assert "frame-ancestors 'none'" in response.headers["Content-Security-Policy"]
         assert ("unsafe" in response.headers["Content-Security-Policy"]) is False
 
 
-def test_the_card_is_served(client):
+def test_the_facts_about_the_model_are_served(client):
     assert client.get("/v1/model").get_json() == PUBLIC_FACTS
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "face.exe", "a;b=c.png", "x" * 5000, "Gesicht ü.png"])
-def test_no_file_name_is_believed(client, name):
+def test_the_file_name_of_an_upload_is_ignored(client, name):
     assert upload(client, encode(draw_face("HAPPY", 0)), name).status_code == 200
 
 
-def test_an_upload_never_touches_the_disk(client, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")  # whoever makes a temporary file now fails
+def test_an_upload_is_never_written_to_disk(client, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")  # creating a temporary file now fails
     large = encode(Image.effect_noise((900, 900), 100), "BMP")
-    assert len(large) > 500_000  # what werkzeug by itself puts on disk
+    assert len(large) > 500_000  # by default, werkzeug writes a part of this size to disk
     assert upload(client, large).status_code == 200
 
 
@@ -197,9 +197,9 @@ def test_an_upload_never_touches_the_disk(client, monkeypatch):
         (encode(Image.new("1", (1001, 1000))), 422, "too_many_pixels"),
         (bytes(1_000_001), 413, "payload_too_large"),
     ],
-    ids=["empty", "text", "cut", "many pixels", "large"],
+    ids=["empty", "text", "truncated", "many pixels", "large"],
 )
-def test_what_is_no_picture_is_refused(client, content, status, code):
+def test_an_upload_that_is_not_a_picture_within_the_limits_is_refused(client, content, status, code):
     assert_refused(upload(client, content), status, code)
 
 
@@ -226,19 +226,19 @@ def test_what_is_no_picture_is_refused(client, content, status, code):
     ],
 )
 @pytest.mark.parametrize("address", ["/", "/v1/predict"])
-def test_a_request_without_a_picture_is_told_how_to_send_one(client, address, request_options, status, code):
+def test_a_request_without_a_valid_picture_is_refused(client, address, request_options, status, code):
     response = client.post(address, **copy.deepcopy(request_options))
     assert_refused(response, status, code)
 
 
 @pytest.mark.parametrize("request_options", [{}, {"data": {"file": "x" * 600_000}}, {"data": FACE, **BROKEN}])
-def test_a_request_without_the_part_is_told_how_curl_sends_it(client, request_options):
+def test_the_error_for_a_missing_part_shows_how_curl_sends_it(client, request_options):
     response = client.post("/", **request_options)
     assert_refused(response, 400, "missing_file")
     assert "curl -F file=@" in response.get_json(force=True)["detail"]
 
 
-def test_another_method_is_refused_with_those_allowed(client):
+def test_the_error_for_another_method_lists_the_allowed_methods(client):
     response = client.put("/")
     assert_refused(response, 405, "method_not_allowed")
     assert "POST" in response.headers["Allow"]
@@ -248,7 +248,7 @@ def test_an_unknown_path_is_refused(client):
     assert_refused(client.get("/model/dexpression.pkl"), 404, "not_found")
 
 
-def test_an_unforeseen_failure_is_answered_blandly_and_logged(client, predictor, caplog):
+def test_an_unforeseen_exception_is_logged_and_its_text_is_not_sent(client, predictor, caplog):
     predictor.failure = ZeroDivisionError("secret of /site-packages/x.py")
     response = upload(client, encode(draw_face("HAPPY", 0)))
     assert_refused(response, 500, "internal_server_error")
@@ -256,32 +256,32 @@ def test_an_unforeseen_failure_is_answered_blandly_and_logged(client, predictor,
     assert response.headers["X-Request-ID"] in caplog.text
 
 
-def test_any_web_page_may_post(client):
+def test_a_page_of_any_origin_may_post(client):
     origin = {"Origin": "https://elsewhere.example"}
     response = upload(client, encode(draw_face("HAPPY", 0)), headers=origin)
     assert response.headers["Access-Control-Allow-Origin"] in ("*", origin["Origin"])
     assert client.post("/", headers=origin).headers["Access-Control-Allow-Origin"] in ("*", origin["Origin"])
 
 
-def test_the_preflight_of_a_web_page_is_answered(client):
-    asked = {
+def test_a_preflight_request_of_a_web_page_is_answered(client):
+    preflight = {
         "Origin": "https://elsewhere.example",
         "Access-Control-Request-Method": "POST",
         "Access-Control-Request-Headers": "x-anything",
     }
-    response = client.options("/", headers=asked)
+    response = client.options("/", headers=preflight)
     assert response.status_code == 200
     assert "POST" in response.headers["Access-Control-Allow-Methods"]
     assert response.headers["Access-Control-Allow-Headers"] == "x-anything"
 
 
-def test_a_request_id_is_taken_over_when_it_is_sane(client):
+def test_a_valid_request_id_is_kept_and_any_other_is_replaced(client):
     assert client.get("/health/live", headers={"X-Request-ID": "job-7.b"}).headers["X-Request-ID"] == "job-7.b"
     replaced = client.get("/health/live", headers={"X-Request-ID": "a b<script>"}).headers["X-Request-ID"]
     assert len(replaced) == 32
 
 
-def test_the_server_is_ready_only_when_it_can_really_predict(client, predictor):
+def test_the_server_is_ready_only_if_a_real_prediction_succeeds(client, predictor):
     assert client.get("/health/ready").status_code == 200
     assert len(predictor.seen) == 1
     predictor.failure = RuntimeError("no weights")

@@ -1,6 +1,6 @@
-"""What strangers send on purpose: every format in odd modes, cut, spoilt, lying, far too large, and what is no picture.
+"""Hostile uploads: rare modes, damaged pictures, decompression bombs, other files, and generated bodies.
 
-Every answer is 200 or a problem of ours that is the caller's fault, and nothing stays behind.
+Every answer is 200 or a problem document with a status below 500, and no file or picture stays open.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from PIL import Image
 from dexpression.web import create_app
 from dexpression.web.service import Service
 from tests.support.faces import encode
-from tests.support.hostile import BOMBS, FACE, NO_PICTURES, PICTURES, spoilt
+from tests.support.hostile import BOMBS, FACE, NOT_PICTURES, PICTURES, damage
 from tests.support.web import LIMITS, MULTIPART, PROBLEM_MEMBERS, StubPredictor, multipart
 
 
@@ -29,8 +29,8 @@ def client() -> FlaskClient:
     return create_app(Service(StubPredictor()), LIMITS).test_client()
 
 
-def ask(client: FlaskClient, content: bytes, path: str = "/") -> int:
-    """The status, once the answer was seen to be a good one or one of our problems."""
+def upload(client: FlaskClient, content: bytes, path: str = "/") -> int:
+    """Send a picture, check that the answer is a result or a problem document, and return its status."""
     response = client.post(path, data=multipart(content), content_type=MULTIPART)
     if response.status_code == 200:
         assert response.get_json().keys() == {"result"}
@@ -42,39 +42,39 @@ def ask(client: FlaskClient, content: bytes, path: str = "/") -> int:
 
 
 @pytest.mark.parametrize("name", PICTURES)
-def test_a_sound_picture_is_read_whatever_its_mode(client, name):
-    assert ask(client, PICTURES[name]) == 200
+def test_a_picture_of_any_format_and_mode_is_read(client, name):
+    assert upload(client, PICTURES[name]) == 200
 
 
 @pytest.mark.parametrize("name", PICTURES)
-def test_a_spoilt_picture_is_read_or_refused(client, name):
-    statuses = Counter(ask(client, content) for content in spoilt(PICTURES[name], seed=len(name)))
+def test_a_damaged_picture_is_read_or_refused(client, name):
+    statuses = Counter(upload(client, content) for content in damage(PICTURES[name], seed=len(name)))
     assert statuses.keys() <= {200, 400, 422}
-    assert statuses[400] + statuses[422] > 0  # or nothing was spoilt
+    assert statuses[400] + statuses[422] > 0  # otherwise nothing was damaged
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_a_bomb_goes_off_in_no_memory_to_speak_of(client, name):
+def test_a_decompression_bomb_uses_under_30_mb(client, name):
     tracemalloc.start()
     try:
-        ask(client, BOMBS[name])
-        _, most = tracemalloc.get_traced_memory()
+        upload(client, BOMBS[name])
+        _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert most < 30_000_000
+    assert peak < 30_000_000
 
 
-@pytest.mark.parametrize("name", NO_PICTURES)
-def test_what_is_no_picture_of_ours_is_refused(client, name):
-    assert ask(client, NO_PICTURES[name]) in (400, 422)
+@pytest.mark.parametrize("name", NOT_PICTURES)
+def test_a_file_that_is_not_a_picture_of_an_allowed_format_is_refused(client, name):
+    assert upload(client, NOT_PICTURES[name]) in (400, 422)
 
 
-def test_what_stands_behind_a_picture_changes_nothing(client):
+def test_bytes_after_the_end_of_a_picture_are_ignored(client):
     for hidden in (b"<script>alert(1)</script>", b"PK\x03\x04", bytes(1000)):
-        assert ask(client, encode(FACE, "JPEG") + hidden) == 200
+        assert upload(client, encode(FACE, "JPEG") + hidden) == 200
 
 
-def test_a_picture_under_a_wrong_type_is_read_by_its_bytes(client):
+def test_a_picture_with_a_wrong_content_type_is_read(client):
     for kind in ("image/png", "image/jpeg", "image/x-unknown"):
         assert client.post("/", data=encode(FACE, "GIF"), content_type=kind).status_code == 200
 
@@ -99,30 +99,32 @@ QUERIES = strategies.dictionaries(NAMES | strategies.text(max_size=9), GIVEN | s
 
 @settings(max_examples=400, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(body=BODIES, kind=TYPES, query=QUERIES, path=strategies.sampled_from(["/", "/v1/predict"]))
-def test_any_body_of_any_type_with_any_query_has_an_answer_of_ours(client, body, kind, query, path):
+def test_any_body_type_and_query_is_answered_with_200_or_a_problem_document(client, body, kind, query, path):
     response = client.post(path, data=body, content_type=kind, query_string=query)
     assert response.status_code < 500, response.text
     if response.status_code != 200:
         assert response.get_json(force=True).keys() == PROBLEM_MEMBERS
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts open files in /proc")
-def test_nothing_stays_behind():
+def test_no_file_or_picture_stays_open_after_the_answer():
     predictor = StubPredictor()
     client = create_app(Service(predictor), LIMITS).test_client()
 
-    def left() -> tuple[int, int]:
+    def count_open() -> tuple[int, int]:
+        """Open files of this process, and live pictures and buffers."""
         predictor.seen.clear()
         gc.collect()
         objects = [thing for thing in gc.get_objects() if issubclass(type(thing), (Image.Image, io.BytesIO))]
         return len(list(Path("/proc/self/fd").iterdir())), len(objects)
 
-    contents = [content for name in PICTURES for content in spoilt(PICTURES[name], 1)]
+    contents = [content for name in PICTURES for content in damage(PICTURES[name], 1)]
     for content in contents[:200]:
-        ask(client, content)
-    files, objects = left()
+        upload(client, content)
+    files_before, objects_before = count_open()
     for content in contents:
-        ask(client, content)
-    now = left()
-    assert now[0] <= files
-    assert now[1] <= objects + 5
+        upload(client, content)
+    files, objects = count_open()
+    assert files <= files_before
+    assert objects <= objects_before + 5

@@ -1,4 +1,4 @@
-"""The OpenAPI document, held against real answers, good and bad."""
+"""The OpenAPI document, compared with real answers and errors."""
 
 from __future__ import annotations
 
@@ -28,22 +28,23 @@ for kind in IMAGE_TYPES:
     schemathesis.openapi.media_type(kind, strategies.binary() | strategies.just(FACE))
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the page's file, which it leaves open
+# schemathesis does not close the file of the page.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @interface.parametrize()
 @settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-def test_whatever_is_sent_is_answered_as_the_document_says(case):
-    case.call_and_validate(excluded_checks=[positive_data_acceptance])  # a schema cannot say what is a picture
+def test_generated_requests_are_answered_as_the_document_says(case):
+    case.call_and_validate(excluded_checks=[positive_data_acceptance])  # a schema cannot describe a decodable picture
 
 
 def assert_documented(response: TestResponse, path: str) -> None:
-    """The status and the type of the answer are listed (a KeyError if not), and its body is what they promise."""
+    """Check that the document lists the status and content type (else KeyError), and that the body fits the schema."""
     document = openapi_document()
     listed = document["paths"][path]["post"]["responses"][str(response.status_code)]["content"][response.content_type]
     schema = listed["schema"] | {"components": document["components"]}
     Draft202012Validator(schema).validate(response.get_json(force=True))
 
 
-@pytest.mark.parametrize("parts", [[FACE], [b""], [b"no picture"], [bytes(1_000_001)], [FACE, b"no picture"]])
+@pytest.mark.parametrize("parts", [[FACE], [b""], [b"not a picture"], [bytes(1_000_001)], [FACE, b"not a picture"]])
 @pytest.mark.parametrize("has_face", [True, False])
 @pytest.mark.parametrize("address", ["/", "/?detail=full", "/?on_no_face=error", "/?labels=nine", "/v1/predict"])
 def test_real_uploads_are_answered_as_the_document_says(address, has_face, parts):
@@ -63,13 +64,13 @@ def test_other_bodies_are_answered_as_the_document_says(address, content, kind):
     assert_documented(response, address)
 
 
-def test_the_document_lists_the_parameters_that_requests_are_checked_by():
+def test_the_document_lists_the_same_parameters_that_requests_are_checked_for():
     for path, model in (("/", RootParameters), ("/v1/predict", Parameters)):
         listed = openapi_document()["paths"][path]["post"]["parameters"]
         assert [parameter["name"] for parameter in listed] == list(model.model_fields)
         assert all(parameter["description"] for parameter in listed)
 
 
-def test_the_document_is_of_openapi_3_1():
+def test_the_document_names_openapi_3_1():
     document = app(StubPredictor()).test_client().get("/openapi.json").get_json()
     assert document["openapi"].startswith("3.1")

@@ -1,4 +1,4 @@
-"""Lines in the log and counts in the metrics."""
+"""The access log and the request metrics."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def send(client: FlaskClient, *contents: bytes, path: str = "/", **headers: str)
     ("contents", "name", "labels"),
     [
         ([FACE], "dexpression_requests_total", {"route": "/", "method": "POST", "status": "200"}),
-        ([b"no picture"], "dexpression_requests_total", {"route": "/", "method": "POST", "status": "422"}),
-        ([FACE, b"no picture"], "dexpression_rejects_total", {"code": "undecodable_image"}),
+        ([b"not a picture"], "dexpression_requests_total", {"route": "/", "method": "POST", "status": "422"}),
+        ([FACE, b"not a picture"], "dexpression_rejects_total", {"code": "undecodable_image"}),
         ([FACE], "dexpression_answers_total", {"label": "SAD"}),
         ([FACE], "dexpression_picture_faces_count", {}),
         ([FACE], "dexpression_request_seconds_count", {"route": "/"}),
@@ -48,14 +48,14 @@ def test_a_request_is_counted_once(client, contents, name, labels):
     assert count(client, name, **labels) == before + 1
 
 
-def test_addresses_that_do_not_exist_are_counted_as_one(client):
+def test_all_unknown_addresses_are_counted_under_one_route(client):
     for path in ("/a", "/b?c"):
         client.get(path)
     assert '"/a"' not in client.get("/metrics").text
     assert count(client, "dexpression_requests_total", route="none", status="404") >= 2
 
 
-def test_a_line_names_the_request_and_nothing_that_was_sent(client, caplog):
+def test_a_log_line_has_the_request_but_no_file_name_query_or_result(client, caplog):
     caplog.set_level(logging.INFO, "dexpression.access")
     send(client, FACE, path="/v1/predict", **{"X-Request-ID": "mine-1"})
     [record] = [record for record in caplog.records if record.name == "dexpression.access"]
@@ -64,9 +64,9 @@ def test_a_line_names_the_request_and_nothing_that_was_sent(client, caplog):
     assert not any(word in caplog.text for word in ("secret-name", "labels", "SAD"))
 
 
-def test_a_line_of_json_has_the_same_as_members(client, caplog):
+def test_a_log_line_in_json_has_the_same_facts_as_members(client, caplog):
     caplog.set_level(logging.INFO, "dexpression.access")
-    send(client, b"no picture", **{"X-Request-ID": "mine-2"})
+    send(client, b"not a picture", **{"X-Request-ID": "mine-2"})
     [record] = [record for record in caplog.records if record.name == "dexpression.access"]
     line = json.loads(JsonLines().format(record))
     assert (line["method"], line["route"], line["status"], line["request_id"]) == ("POST", "/", 422, "mine-2")

@@ -1,0 +1,111 @@
+"""The files of an export are found from any of them, and only a valid manifest and matching files are read."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from dexpression.artifact.manifest import Manifest, export_paths, load_onnx_model
+from dexpression.errors import BrokenManifest, DigestMismatch, MissingArtifact
+from dexpression.labels import SEVEN
+from tests.support.exports import change_manifest
+
+
+def test_a_folder_means_the_files_named_dexpression_in_it(tmp_path):
+    assert export_paths(tmp_path) == tuple(
+        tmp_path / name for name in ("dexpression.pkl", "dexpression.onnx", "dexpression.json")
+    )
+
+
+@pytest.mark.parametrize("name", ["mine.pkl", "mine.onnx", "mine.json"])
+def test_each_file_of_an_export_leads_to_the_other_two(tmp_path, name):
+    assert export_paths(tmp_path / name) == tuple(tmp_path / name for name in ("mine.pkl", "mine.onnx", "mine.json"))
+
+
+@pytest.mark.parametrize("name", ["missing", "missing.v2"])
+def test_a_path_that_does_not_exist_is_a_folder_unless_it_has_a_suffix_of_an_export(tmp_path, name):
+    assert export_paths(tmp_path / name) == export_paths(str(tmp_path / name))
+    assert export_paths(tmp_path / name).onnx == tmp_path / name / "dexpression.onnx"
+
+
+def test_a_folder_whose_name_ends_with_onnx_is_a_folder(tmp_path):
+    folder = tmp_path / "model.onnx"
+    folder.mkdir()
+    assert export_paths(folder).onnx == folder / "dexpression.onnx"
+
+
+def test_the_manifest_is_read_as_it_was_written(model):
+    path = export_paths(model).manifest
+    assert json.loads(path.read_text()) == dataclasses.asdict(Manifest.read(path))
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", '{"labels": ["A", "B"]}', '{"labels": 1}'],
+    ids=["empty", "cut off", "a list", "a part", "a wrong type"],
+)
+def test_an_invalid_manifest_is_refused(model, content):
+    path = export_paths(model).manifest
+    path.write_text(content)
+    with pytest.raises(BrokenManifest, match=r"dexpression.json is not a valid manifest .*Export the learner again"):
+        Manifest.read(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"labels": "HAPPY"},
+        {"labels": ["HAPPY"]},
+        {"labels": [1, 2]},
+        {"image_size": "48"},
+        {"sha256": None},
+        {"versions": []},
+        {"results": 1},
+    ],
+)
+def test_a_manifest_with_a_field_of_a_wrong_type_is_refused(model, change):
+    change_manifest(model, **change)
+    with pytest.raises(BrokenManifest, match="lacks its labels, size, digest, versions or results"):
+        Manifest.read(export_paths(model).manifest)
+
+
+def test_public_facts_have_the_scores_of_each_result_and_its_split_but_no_confusion_matrix(model):
+    score = {"n": 10, "accuracy": 0.5, "balanced_accuracy": 0.5, "ece": 0.1, "recall": {"HAPPY": 0.5}}
+    change_manifest(model, results={"split": "valid", "seven": score | {"confusion": [[5, 5]]}})
+    facts = Manifest.read(export_paths(model).manifest).public_facts()
+    assert facts["results"] == {"seven": {"split": "valid"} | score}
+    assert (facts["labels"], facts["input"]["width"]) == (list(SEVEN), 48)
+    assert not {"recipe", "history", "golden", "engine"} & facts.keys()
+
+
+def test_the_onnx_model_is_loaded_from_the_folder_or_from_any_file(model):
+    loaded = [load_onnx_model(path) for path in (model.parent, str(model.parent), *export_paths(model))]
+    assert {content for content, _ in loaded} == {export_paths(model).onnx.read_bytes()}
+
+
+def test_the_onnx_model_is_loaded_without_the_learner(model):
+    content = load_onnx_model(model.parent).content
+    model.unlink()
+    assert load_onnx_model(model.parent).content == content
+
+
+def test_an_onnx_model_that_the_manifest_does_not_describe_is_refused(model):
+    path = export_paths(model).onnx
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(DigestMismatch, match=r"dexpression.onnx is not the file that dexpression.json describes"):
+        load_onnx_model(model.parent)
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".json"])
+def test_a_missing_file_is_refused_with_the_command_that_makes_one(model: Path, suffix):
+    model.with_suffix(suffix).unlink()
+    with pytest.raises(MissingArtifact, match=rf"dexpression\{suffix} .*dexpression train FOLDER --output"):
+        load_onnx_model(model.parent)
+
+
+def test_an_export_without_an_onnx_model_is_refused_with_the_path_of_its_learner(exported):
+    with pytest.raises(MissingArtifact, match=r"has no ONNX model\. .* name the learner: .*dexpression\.pkl"):
+        load_onnx_model(exported.parent)
