@@ -119,13 +119,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     serve.set_defaults(command=_serve)
 
-    predict = commands.add_parser("predict", parents=[model], help="print one line a face: path, emotion, confidence")
+    predict = commands.add_parser("predict", parents=[model], help="print one line per face: path, emotion, confidence")
     predict.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE_OR_FOLDER")
     formats = predict.add_mutually_exclusive_group()
     formats.add_argument(
-        "--json", dest="output_format", action="store_const", const="json", help="print one JSON object a picture"
+        "--json", dest="output_format", action="store_const", const="json", help="print one JSON object per picture"
     )
-    formats.add_argument("--csv", dest="output_format", action="store_const", const="csv", help="print one row a face")
+    formats.add_argument(
+        "--csv", dest="output_format", action="store_const", const="csv", help="print one row per face"
+    )
     predict.add_argument("--annotate", type=Path, metavar="DIR", help="write copies with boxes and labels into DIR")
     predict.add_argument(
         "--detect",
@@ -163,7 +165,7 @@ def _parser() -> argparse.ArgumentParser:
     train.set_defaults(command=_train)
 
     crossvalidate = commands.add_parser(
-        "crossvalidate", parents=[recipe], help="train and test one network a fold; splits of FOLDER are ignored"
+        "crossvalidate", parents=[recipe], help="train and test one network per fold; splits of FOLDER are ignored"
     )
     crossvalidate.add_argument("--folds", type=int, default=10, help="number of folds (default: 10)")
     crossvalidate.add_argument(

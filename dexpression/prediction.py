@@ -33,7 +33,7 @@ class FaceClassifier:
         self._backend = backend
 
     def predict(self, crops: Sequence[Image.Image]) -> list[Prediction]:
-        """Predict all crops in one batch; one prediction a crop, an empty list for none."""
+        """Predict all crops in one batch; one prediction per crop, an empty list for none."""
         if not crops:
             return []
         faces = [np.asarray(frame_face(crop, self.image_size)) for crop in crops]
@@ -84,11 +84,11 @@ class Predictor:
         return self.manifest.public_facts()
 
     def predict(self, picture: Source | Image.Image | Picture, detect: Detect = "auto", whole: bool = False) -> Reading:
-        """Read at most 64 faces of a picture, largest first; the picture is bytes, a path, a PIL image or a Picture.
+        """Return the reading of a picture (bytes, a path, a PIL image or a Picture): at most 64 faces, largest first.
 
-        With "auto", a picture of at most 64x64 pixels is treated as one face: its centred square. With "never", any
-        picture is. With `whole`, a picture without a face gets a prediction for its centred square. Raises
-        PictureError.
+        `detect`: "always" detects faces; "auto" too, but treats a picture of at most 64x64 pixels as one face; "never"
+        treats the centred square of any picture as one face. `whole`: if no face is found, predict the centred square.
+        Raises PictureError.
         """
         loaded = _load(picture)
         image, size = loaded.image, (loaded.width, loaded.height)

@@ -33,7 +33,7 @@ class Prediction:
         return self.probabilities[self.emotion]
 
     def among(self, labels: Sequence[str]) -> Prediction:
-        """The prediction if these were the only labels; raises UnknownLabels if the model lacks one of them."""
+        """The prediction among `labels` alone, scaled to sum to 1; raises UnknownLabels if the model lacks one."""
         missing = [label for label in labels if label not in self.probabilities]
         if missing:
             known = ", ".join(self.probabilities)
@@ -98,7 +98,7 @@ class Reading:
         return self.prediction.result(min_confidence) if self.prediction else None
 
     def among(self, labels: Sequence[str]) -> Reading:
-        """The reading if these were the only labels; raises UnknownLabels if the model lacks one of them."""
+        """The reading with all predictions among `labels` alone; raises UnknownLabels if the model lacks one."""
         faces = [replace(face, prediction=face.prediction.among(labels)) for face in self.faces]
         return replace(self, faces=faces, whole=self.whole and self.whole.among(labels))
 

@@ -24,7 +24,9 @@ class Settings:
     host: str = option("127.0.0.1", "address to listen on; `0.0.0.0` serves other machines too")
     port: int = option(9874, "port to listen on", between=(1, 65535))
     model_path: Path = option(Path(__file__).parent.parent / "model", "folder of the export, or one of its files")
-    labels: str = option("five", "labels of `POST /` unless the request chooses", choices=("five", "seven"))
+    labels: str = option(
+        "five", "labels of `POST /`, `five` or `seven`, unless the request chooses", choices=("five", "seven")
+    )
     face_confidence: float = option(
         MIN_FACE_CONFIDENCE, "lowest detection confidence that counts as a face", between=(0.1, 1)
     )
@@ -40,7 +42,7 @@ class Settings:
     )
     cors_origins: str = option("*", "web pages that may call, separated by spaces; `*` allows any")
     token: str = option("", "callers must send it as `Authorization: Bearer TOKEN`")
-    log: str = option("text", "`json` writes one JSON object a line", choices=("text", "json"))
+    log: str = option("text", "`text`, or `json` for one JSON object per line", choices=("text", "json"))
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
@@ -59,13 +61,13 @@ def variable(setting: Field[Any]) -> str:
 
 
 def shown_default(setting: Field[Any]) -> str:
-    """The default as documents show it: the same on every machine."""
-    shown = {"model_path": "model", "workers": "one a core", "token": "none"}
+    """The default in words, which are the same on every machine."""
+    shown = {"model_path": "model", "workers": "one per core", "token": "none"}
     return shown.get(setting.name, str(setting.default))
 
 
 def describe_settings() -> str:
-    """One line a setting: its variable, its default and its meaning."""
+    """One line per setting: its variable, its default and its meaning."""
     return "\n".join(
         f"  {variable(setting):<38}{shown_default(setting):<12}{plain_meaning(setting)}" for setting in fields(Settings)
     )

@@ -1,4 +1,4 @@
-"""Golden inputs: pictures that every machine draws alike. An export records the learner's answers to them."""
+"""Golden inputs: pictures that are identical on every machine. An export records the learner's answers to them."""
 
 from __future__ import annotations
 

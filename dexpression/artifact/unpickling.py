@@ -1,8 +1,8 @@
 """Unpickle an exported learner, and refuse every other pickle: a pickle is a program that can run any function.
 
-A list of allowed names is not enough. A pickle can also call an instance, and the state that it sets first decides what
-this call does. For example, a call of fastai's `Callback` looks up an attribute: from there, a pickle reaches every
-class of the process. This module has three rules instead:
+A list of allowed names is not enough. A pickle can also set the state of an object and then call the object, and the
+state decides what the call does. For example, a call of fastai's `Callback` looks up an attribute: from there, a pickle
+reaches every class of the process. This module has three rules instead:
 
 - Only a few harmless functions may be called.
 - Instances are made of listed classes only, by `__new__`, without a call of the class.

@@ -25,8 +25,9 @@ ONNX_TOLERANCE = 0.03
 def verify_export(model: str | os.PathLike[str]) -> OnnxModel:
     """Return the ONNX model of an export after it was seen to answer as the learner does.
 
-    The learner has to give the golden answers of the manifest. For an export without an ONNX model, one is made in
-    float32. Raises what `load_exported` does, and BrokenLearner or DigestMismatch where answers differ.
+    The learner has to give the probabilities that the manifest records for the golden inputs. For an export
+    without an ONNX model, one is made in float32. Raises what `load_exported` does, and BrokenLearner or DigestMismatch
+    where probabilities differ.
     """
     from dexpression.network.inference import torch_backend
 

@@ -1,8 +1,9 @@
 """The HTTP server of one worker: waitress's event loop, which calls the Flask application itself.
 
-waitress reads complete requests before it passes them on, so a slow sender blocks no other. Its threads are not used:
-they wake each other several times a request and compete for the interpreter, which cost as much time as the network.
-One request at a time in one process a core answers more requests, and a process holds at most one decoded picture.
+waitress reads a complete request before it passes it on, so a slow sender blocks no other. Its threads are not used:
+they wake each other several times per request and compete for the interpreter, which cost as much time as the network.
+One process per core with one request at a time answers more requests, and each process holds at most one decoded
+picture.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ class HttpServer:
             self._queue.answer_next()
 
     def _may_accept(self) -> bool:
-        """Whether this worker should accept a connection now: the kernel alone would favour the busiest worker.
+        """Whether this worker should accept a connection now: without this rule, the busiest one would get the most.
 
         A worker with more connections than another accepts one only now and then, in case the other one hangs.
         """
@@ -235,7 +236,7 @@ class ProblemTask(ErrorTask):
 
 
 class ProblemChannel(HTTPChannel):
-    """A connection of waitress with our parser and our tasks."""
+    """A connection of waitress that uses BoundedParser, ClosingTask and ProblemTask."""
 
     parser_class = BoundedParser
     task_class = ClosingTask
@@ -243,7 +244,7 @@ class ProblemChannel(HTTPChannel):
 
 
 def _max_connections() -> int:
-    """As many connections as there are file descriptors for: one that cannot be accepted would make the loop spin."""
+    """The number of connections for which there are file descriptors; the loop would spin on one more."""
     if sys.platform == "win32":
         return MAX_CONNECTIONS
     import resource

@@ -43,9 +43,9 @@ def bound_socket(host: str, port: int) -> socket.socket:
 def stop_accepting(listener: socket.socket) -> None:
     """Attach a BPF filter that drops new SYN packets, and keep the connections in the accept queue.
 
-    Without it, the kernel resets connections that complete between the last accept and the close: 1 of 6 stops under
-    load lost requests. A client whose SYN is dropped tries again and is refused. Systems other than Linux have no
-    such filter.
+    Without this filter, the kernel resets connections that complete between the last accept and the close. In a test
+    under load, 1 of 6 stops lost requests. A client whose SYN is dropped tries again and is refused. Systems other than
+    Linux have no such filter.
     """
     if sys.platform != "linux":
         return

@@ -20,7 +20,7 @@ class ModelFiles:
             signal.signal(signal.SIGHUP, self._request)
 
     def have_changed(self) -> bool:
-        """True once after the files changed and are the same in two calls, or after SIGHUP."""
+        """True once per change, when two calls in a row see the same files, so that writing has ended; or on SIGHUP."""
         stamps, before = self._stamps(), self._last_seen
         self._last_seen = stamps
         if self._requested or (stamps == before and stamps != self._reported):

@@ -1,6 +1,6 @@
 """A worker: one process that serves the Flask application, and receives its models from the supervisor.
 
-A worker reads nothing from disk and imports no torch: verified models arrive through its control pipe.
+A worker reads no model file and imports no torch: verified models arrive through its control pipe.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 def run_worker(
     listener: socket.socket, control_pipe: Connection, settings: Settings, loads: MutableSequence[int], number: int
 ) -> None:
-    """Serve with the models that come through `control_pipe`, the newest each time; stop when the pipe is closed.
+    """Serve requests with the newest model received through `control_pipe`; stop when the pipe is closed.
 
     `loads` is shared memory with the number of connections of each worker; `number` is the index of this one.
     """

@@ -10,11 +10,11 @@ from torch.nn import functional
 
 
 def fit_class_factors(probabilities: Callable[[Tensor], Tensor], truth: Tensor) -> Tensor:
-    """Fit the class factors (C,) with which `probabilities(factors)` (N, C) is most likely for the truth (N, C).
+    """Fit the class factors (C,) at which `probabilities(factors)` (N, C) maximise the likelihood of the truth (N, C).
 
-    All labels weigh alike, as if they were equally frequent, so that rare ones are found. This is the bias of
-    bias-corrected temperature scaling (Alexandari et al. 2020, arXiv:1901.06852). The factors' geometric mean is 1, and
-    a label that does not occur keeps 1.
+    All labels weigh alike, as if they were equally frequent, so that rare ones are found. The factors correspond to the
+    bias in bias-corrected temperature scaling (Alexandari et al. 2020, arXiv:1901.06852). Their geometric mean is
+    1, and a label that does not occur keeps 1.
     """
     counts = truth.sum(dim=0)
     present = counts > 0
@@ -33,7 +33,7 @@ def fit_class_factors(probabilities: Callable[[Tensor], Tensor], truth: Tensor) 
 
 
 def fit_temperature(probabilities: Callable[[Tensor], Tensor], labels: Tensor) -> float:
-    """Fit the temperature at which `probabilities(temperature)` (N, C) is most likely for the labels (N,)."""
+    """Fit the temperature at which `probabilities(temperature)` (N, C) maximise the likelihood of the labels (N,)."""
     log_temperature = torch.zeros((), dtype=torch.double, requires_grad=True)
     _minimise(lambda: functional.nll_loss(probabilities(log_temperature.exp()).log(), labels), log_temperature)
     return float(log_temperature.detach().exp())

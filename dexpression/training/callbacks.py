@@ -138,7 +138,7 @@ class Bfloat16(MixedPrecision):
 
 
 def is_faster_in_bfloat16(device: torch.device) -> bool:
-    """Whether a device trains faster in bfloat16 than in float32: measured on a CPU, asked of the driver on a GPU.
+    """Whether a device trains faster in bfloat16 than in float32: measured on a CPU; on a GPU, the driver says it.
 
     Processor flags do not tell. Of two processors with AVX512-BF16, one took 1.2 and one 0.5 times as long as in
     float32.

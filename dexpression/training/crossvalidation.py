@@ -28,12 +28,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """The evaluations of all folds, one each."""
+    """The evaluations of all folds, in order."""
 
     folds: Sequence[Evaluation]
 
     def table(self) -> str:
-        """Format one line a fold, and the mean and standard deviation over the folds."""
+        """Format one line per fold, and the mean and standard deviation over the folds."""
         lines = [
             f"fold {number:2}  n {fold.n:6}  accuracy {fold.accuracy:.4f}  balanced {fold.balanced_accuracy:.4f}"
             for number, fold in enumerate(self.folds, start=1)
@@ -51,7 +51,7 @@ class CrossValidation:
 def crossvalidate(
     source: Path, recipe: Recipe, runs: Path, folds: int = 10, group_by: re.Pattern[str] | None = None
 ) -> CrossValidation:
-    """Train one network a fold by the recipe, and test each on its own part of `source`; raises DataError.
+    """Train one network per fold by the recipe, and test each on its own part of `source`; raises DataError.
 
     The splits of the source are ignored. `group_by` matches the part of a file's name, such as the person, whose
     images must never be both trained on and tested: its first group, or the whole match. A run that was stopped

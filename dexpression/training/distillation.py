@@ -46,12 +46,12 @@ def train_student(learner: Learner, recipe: Recipe, runs: Path) -> Learner:
 
 
 class KnowledgeDistillation(Callback):
-    """Replace the labels and votes of a training batch by the teachers' probabilities, one set a head.
+    """Replace the labels and votes of a training batch by the teachers' probabilities, one set per head.
 
     Teacher and student see the same augmented faces (Beyer et al. 2022, "A good teacher is patient and consistent").
-    In half of the batches, until the last fifth of the epochs, faces are mixed in pairs. In half of them the teacher
-    sees the faces mirrored, since both are the same expression. Only one teacher reads each face: over the epochs the
-    student learns their mean, at the cost of one.
+    Half of all batches, until the last fifth of the epochs, mix the faces in pairs. In half of all batches, chosen
+    independently, the teachers see the faces mirrored, since both are the same expression. Each teacher reads a part
+    of a batch, so that a batch costs one pass; over the epochs the student learns the mean of all teachers.
     """
 
     order = 50  # after the precision is set

@@ -150,7 +150,7 @@ def _chosen_split(found: FaceSet, split: Split | None) -> FaceSet:
 
 
 def predict_faces(classifier: FaceClassifier, faces: Sequence[Face]) -> Iterator[Prediction]:
-    """Predict one batch of faces after the other; yields one prediction a face."""
+    """Predict one batch of faces after the other; yields one prediction per face."""
     for start in range(0, len(faces), BATCH):
         yield from classifier.predict([face.image for face in faces[start : start + BATCH]])
 
@@ -158,7 +158,7 @@ def predict_faces(classifier: FaceClassifier, faces: Sequence[Face]) -> Iterator
 def evaluate_learner(learner: Learner) -> dict[str, Evaluation]:
     """Score a learner on its valid split, once for each label set that it knows and, if there are votes, by votes.
 
-    A truth that occurs in no face of the split is left out.
+    A label set, or votes, that fit no face of the split are left out.
     """
     from dexpression.training.data import has_votes  # imports fastai, which `evaluate` does without
 

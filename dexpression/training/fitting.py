@@ -67,10 +67,10 @@ def dataloader_options(recipe: Recipe) -> dict[str, Any]:
 
 
 def resolve_precision(recipe: Recipe, dataloaders: DataLoaders, runs: Path) -> Recipe:
-    """Replace the precision `auto` by that of the run which was begun with this recipe, or else by the faster one.
+    """Replace the precision `auto` by that of an earlier run with this recipe in `runs`, or else by the faster one.
 
     Which is faster is measured, and a busy machine may measure otherwise. A run that continues has to keep its
-    precision, so a run in `runs` decides first.
+    precision.
     """
     if recipe.precision != "auto":
         return recipe
@@ -123,7 +123,7 @@ def training_folder(dataloaders: DataLoaders, recipe: Recipe, runs: Path) -> Pat
 def run_folder(dataloaders: DataLoaders, recipe: Recipe, runs: Path, ignored: Sequence[str] = ()) -> Path:
     """The folder of a run: its name is a digest of the data and of the options that decide what is learned.
 
-    So a run never continues from the checkpoint of another. `ignored` options do not count.
+    So a run never continues from the checkpoint of another. Options in `ignored` do not change the name.
     """
     ignored = ("blend", *ignored)  # the blend changes probabilities, not weights
     learned = {name: value for name, value in recipe.facts().items() if name not in ignored}
@@ -176,7 +176,7 @@ def calibrate(learner: Learner) -> None:
 
 
 def class_weights(dataloaders: DataLoaders, balance: float) -> Tensor | None:
-    """Weights (C,), one a label, with mean 1 over the training images; None if all labels weigh the same.
+    """Weights (C,), one per label, with mean 1 over the training images; None if all labels weigh the same.
 
     A label with n training images weighs n to the power of -`balance`.
     """

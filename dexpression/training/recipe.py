@@ -28,7 +28,9 @@ class Recipe:
 
     network: Network = option("compact", "`compact`: 48x48 pixels; `paper`: 224x224 pixels", choices=get_args(Network))
     labels: LabelSet = option(
-        "seven", "`five` of `POST /`, `seven` of FER2013, or `eight` with CONTEMPT", choices=get_args(LabelSet)
+        "seven",
+        "`five`: those of `POST /`; `seven`: those of FER2013; `eight`: these and CONTEMPT",
+        choices=get_args(LabelSet),
     )
     epochs: int = option(60, "epochs of training on labels and votes", between=(1, 10_000))
     # Batch normalisation learns nothing from one image.
@@ -38,17 +40,15 @@ class Recipe:
     label_smoothing: float = option(0.1, "share of a label's target that is spread over all labels", between=(0.0, 0.9))
     # At 0.5, DISGUST, with a twentieth of HAPPY's images, weighs 4.5 times as much an image.
     balance: float = option(
-        0.5, "class weights: 0 weighs every image alike, 1 weighs every label alike", between=(0.0, 1.0)
+        0.5, "class weights: at 0 every image counts the same, at 1 every label", between=(0.0, 1.0)
     )
     # 0.998 averages about the last two epochs of FER2013.
     ema_decay: float = option(
-        0.998, "decay of the averaged weights in one step; they are what is exported", between=(0.0, 0.99999)
+        0.998, "decay per step of the moving average of the weights, which is exported", between=(0.0, 0.99999)
     )
-    votes: float = option(
-        1.0, "weight of FER+ votes in the loss; 0, or data without votes: no head for votes", between=(0.0, 10.0)
-    )
+    votes: float = option(1.0, "weight of FER+ votes in the loss; 0 leaves out the votes' head", between=(0.0, 10.0))
     # 0.35 is a compromise between FER2013's labels and FER+ votes: see notebooks/experiments.md.
-    blend: float = option(0.35, "share of the votes' head in the probabilities", between=(0.0, 1.0))
+    blend: float = option(0.35, "share of the votes' head when both heads are averaged", between=(0.0, 1.0))
     augmentation: float = option(
         1.0, "strength of random rotation, zoom, shift, lighting and erasing", between=(0.0, 2.0)
     )
@@ -81,7 +81,7 @@ class Recipe:
 
 
 def describe_recipe(recipe: Recipe) -> list[dict[str, str]]:
-    """One row an option, for a table: its name, its value in `recipe`, the values it allows, and its meaning."""
+    """One row per option, for a table: its name, its value in `recipe`, the values it allows, and its meaning."""
     return [
         {
             "option": field.name,

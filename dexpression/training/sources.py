@@ -1,7 +1,7 @@
 """Read labelled faces from disk: class folders or fer2013.csv, with or without FER+ votes.
 
-happy/…                                 one folder a class (upper or lower case, with any folders below it)
-train/happy/… valid/happy/… test/…      the same below one folder a split
+happy/…                                 one folder per class (upper or lower case, with any folders below it)
+train/happy/… valid/happy/… test/…      the same below one folder per split
 fer2013.csv                             with the columns emotion, pixels, Usage
 ferplus.csv, fer2013new.csv             FER+ votes for any of these, by the row in fer2013.csv
 """
@@ -86,8 +86,8 @@ class FaceSet:
         if not self.faces:
             skipped = f" ({len(self.unreadable)} files could not be read)" if self.unreadable else ""
             raise DataError(
-                f"No faces in {self.name}{skipped}. Expected a folder a class (happy/, sad/, ...), such folders below "
-                "train/, valid/ or test/, or fer2013.csv."
+                f"No faces in {self.name}{skipped}. Expected one folder per class (happy/, sad/, ...), such "
+                "folders below train/, valid/ or test/, or fer2013.csv."
             )
 
     def of_split(self, split: Split) -> FaceSet:

@@ -12,7 +12,7 @@ PUBLIC_ENDPOINTS = {"page", "client", "static", "document", "live", "ready"}  # 
 
 
 def require_token(app: Flask, token: str) -> None:
-    """Require `Authorization: Bearer <token>` on every route but the public ones."""
+    """Require `Authorization: Bearer <token>` on every route but those of `PUBLIC_ENDPOINTS`."""
     expected = f"Bearer {token}".encode()
 
     @app.before_request

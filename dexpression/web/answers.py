@@ -13,7 +13,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Answer(BaseModel):
-    """A body without unknown members."""
+    """The base of all answers; it allows no unknown members."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -59,7 +59,7 @@ class ModelName(Answer):
 class ReadingAnswer(Answer):
     """Every face, and result, confidence and probabilities of the largest one.
 
-    Without a face, these three are null or, at POST /, those of the whole picture.
+    Without a face, result, confidence and probabilities are null or, at POST /, those of the whole picture.
     """
 
     result: str | None = Field(json_schema_extra={"enum": [*EIGHT, UNKNOWN, None]})

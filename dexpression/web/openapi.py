@@ -116,7 +116,7 @@ def _picture_content() -> dict[str, Any]:
 
 
 def _problems(*codes: str) -> dict[str, Any]:
-    """One response a status, with the codes that have it; any route may also fail with 500."""
+    """One response per status, with the codes that have it; any route may also fail with 500."""
     by_status: dict[int, list[str]] = {}
     for code in (*codes, "internal_server_error"):
         by_status.setdefault(STATUSES[code], []).append(code)

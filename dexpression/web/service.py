@@ -12,7 +12,7 @@ from dexpression.reading import Detect, Reading
 
 
 class Predicting(Protocol):
-    """What the routes need of a predictor; tests pass a stub."""
+    """The interface of a predictor that the routes use; tests pass a stub."""
 
     def predict(self, picture: Image.Image | Picture, detect: Detect = "auto", whole: bool = False) -> Reading:
         """See `dexpression.prediction.Predictor.predict`."""
