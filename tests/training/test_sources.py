@@ -86,7 +86,7 @@ def test_hidden_folders_and_blank_lines_are_skipped(split_folders, write_table):
 def test_a_source_without_images_is_refused_with_the_expected_layout(tmp_path, labels):
     for label in labels:
         (tmp_path / label).mkdir()
-    with pytest.raises(DataError, match=r"No faces in .* Expected a folder a class"):
+    with pytest.raises(DataError, match=r"No faces in .* Expected one folder per class"):
         read_faces(tmp_path, 48)
 
 
