@@ -8,6 +8,7 @@ picture.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import sys
 import time
@@ -92,7 +93,8 @@ class HttpServer:
     def stop(self) -> None:
         """Stop the server; may be called from any thread or from a signal handler."""
         self._server.stopping = True
-        self._server.trigger.pull_trigger()
+        with contextlib.suppress(OSError):  # the loop has ended already, and has closed its trigger
+            self._server.trigger.pull_trigger()
 
     def _poll_and_answer(self, idle_seconds: float) -> None:
         """Poll the connections, for `idle_seconds` if no request waits; then answer requests for a short time."""

@@ -21,7 +21,7 @@ from tests.support.documents import DOCUMENTS, Block, code_blocks, comparable, c
 from tests.support.server import ROOT, Server
 
 BLOCKS = [block for document in DOCUMENTS for block in code_blocks(document)]
-TIMEOUT = 600  # seconds for one command; the longest trains a network
+TIMEOUT = 1_200  # seconds for one command; the longest trains a network
 
 
 def examples(*languages: str) -> pytest.MarkDecorator:

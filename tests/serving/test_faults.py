@@ -1,6 +1,6 @@
-"""What befalls a server: models that cannot be read, callers who vanish, no memory, no files left; under load.
+"""A running server under injected faults: damaged models, clients that disconnect, no memory, no file descriptors.
 
-`pipenv run faults` has the model replaced fifty times instead of three, and prints what was lost in each.
+`pipenv run faults` replaces the model 50 times instead of 3, and prints how many requests each fault lost.
 """
 
 from __future__ import annotations
@@ -9,9 +9,8 @@ import os
 import shutil
 import signal
 import socket
-import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import pytest
@@ -21,132 +20,186 @@ from tests.support.faces import draw_face, encode
 from tests.support.server import Server, ask, connect, read_file, sha256
 from tests.support.web import MULTIPART, multipart
 
-resource = pytest.importorskip("resource", reason="Windows has no such limits")
-pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks into processes in /proc")
+resource = pytest.importorskip("resource", reason="Windows has no limits of open files and of memory")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not Path("/proc").is_dir(), reason="reads the state of processes from /proc"),
+]
 
 REPLACEMENTS = int(os.environ.get("REPLACEMENTS", "3"))
 FILES = "dexpression.pkl", "dexpression.onnx", "dexpression.json"
 FACE = encode(draw_face("HAPPY", 0))
-REFUSED, TAKEN = "The new model is not used", "Answers come from the model"
+REFUSED, LOADED = "The new model is not used", "answers from now on"
+FAULTS = {
+    "last byte changed": lambda content: content[:-1] + b"x",
+    "second half cut off": lambda content: content[: len(content) // 2],
+    "a folder in place of the file": None,
+    "missing": None,
+}
 
 
-def put(source: Path, target: Path) -> None:
-    """Each file of an export in one step."""
+def wait_for_answers(server: Server, count: int = 50) -> None:
+    """Wait for this many more answers to `server.callers`."""
+    answered = len(server.seen)
+    server.wait(lambda: len(server.seen) >= answered + count)
+
+
+def replace(source: Path, target: Path) -> None:
+    """Put a file, completely written, in the place of another file or folder."""
+    complete = target.with_name(target.name + ".partial")
+    shutil.copy(source, complete)
+    if target.is_dir():
+        target.rmdir()
+    complete.replace(target)
+
+
+def replace_damaged(source: Path, target: Path, number: int) -> None:
+    """Put a damaged file, a folder or nothing in the place of a file; `number` chooses one of FAULTS."""
+    fault, damage = list(FAULTS.items())[number % len(FAULTS)]
+    if target.is_dir():
+        target.rmdir()
+    if damage:
+        target.write_bytes(damage(source.read_bytes()))
+        return
+    target.unlink(missing_ok=True)
+    if fault != "missing":
+        target.mkdir()
+
+
+def replace_export(source: Path, model: Path) -> None:
     for name in FILES:
-        shutil.copy(source.with_name(name), target.with_name(name + ".partial"))
-        target.with_name(name + ".partial").replace(target.with_name(name))
+        replace(source.with_name(name), model.with_name(name))
 
 
-def spoil(model: Path, number: int) -> None:
-    """One of its files: damaged, cut, missing, or something that cannot be read."""
-    file = model.with_name(FILES[number % 3])
-    content = file.read_bytes()
-    file.unlink()
-    if number % 4 == 0:
-        file.write_bytes(content[:-1] + b"x")
-    elif number % 4 == 1:
-        file.write_bytes(content[: len(content) // 2])
-    elif number % 4 == 2:
-        file.mkdir()
-
-
-def mend(model: Path) -> None:
+def replace_export_damaged(source: Path, model: Path, number: int) -> None:
+    """Replace the damaged file first, so that the folder has no complete export at any time."""
+    damaged = FILES[number % len(FILES)]
+    replace_damaged(source.with_name(damaged), model.with_name(damaged), number)
     for name in FILES:
-        if model.with_name(name).is_dir():
-            model.with_name(name).rmdir()
+        if name != damaged:
+            replace(source.with_name(name), model.with_name(name))
 
 
-def test_of_models_that_replace_each_other_under_load_the_good_ones_alone_answer(server, model, other_model, tmp_path):
+def test_of_models_that_replace_each_other_under_load_only_undamaged_ones_answer(server, model, other_model, tmp_path):
     models = [other_model, Path(shutil.copytree(model.parent, tmp_path / "first")) / model.name]
     good = {sha256(path) for path in models}
-    with server.callers(pause=0.2):  # or the check, which leaves the processor to them, would take half a minute
-        server.wait(lambda: len(server.seen) > 50)
+    loads = 0
+    with server.callers(pause=0.2):  # without a pause, the verification, which has a low priority, would take long
+        wait_for_answers(server)
         for number in range(REPLACEMENTS):
-            taken, refused = server.log.count(TAKEN), server.log.count(REFUSED)
-            mend(model)
-            put(models[taken % 2], model)  # the one that does not answer now
+            next_model = models[loads % 2]  # the one that does not answer now
             if number % 3 == 2:
-                spoil(model, number // 3)
-            server.wait(lambda before=taken + refused: server.log.count(TAKEN) + server.log.count(REFUSED) > before)
-    assert server.log.count(REFUSED) == REPLACEMENTS // 3
-    assert server.log.count(TAKEN) == REPLACEMENTS - REPLACEMENTS // 3
+                refusals = server.log.count(REFUSED)
+                replace_export_damaged(next_model, model, number // 3)
+                server.wait(lambda refusals=refusals: server.log.count(REFUSED) > refusals)
+            else:
+                replace_export(next_model, model)
+                loads += 1
+                server.wait(lambda loads=loads: server.log.count(LOADED) >= loads)
+    assert server.log.count(LOADED) == loads == REPLACEMENTS - REPLACEMENTS // 3
+    # On a busy machine, the supervisor may also see, and refuse, an export of which only some files are replaced.
+    assert server.log.count(REFUSED) >= REPLACEMENTS // 3
     assert {status for status, _ in server.answers} == {200}
     assert {answered_by for _, answered_by in server.answers} == good
     assert server.failures == []
 
 
-def test_a_model_folder_that_is_gone_or_cannot_be_read_leaves_the_old_model_answering(server, model, tmp_path):
+def test_a_model_folder_that_is_missing_or_unreadable_leaves_the_old_model_answering(server, model, tmp_path):
     old = sha256(model)
     with server.callers():
-        server.wait(lambda: len(server.seen) > 50)
+        wait_for_answers(server)
         model.parent.rename(tmp_path / "elsewhere")
-        server.wait(lambda: server.log.count(REFUSED) == 1)
+        server.wait(lambda: REFUSED in server.log)
+        refusals = server.log.count(REFUSED)
         (tmp_path / "elsewhere").rename(model.parent)
         model.parent.chmod(0)
-        os.kill(server.process.pid, signal.SIGHUP)
-        if os.geteuid():  # who is root reads all the same
-            server.wait(lambda: server.log.count(REFUSED) == 2)
-        answered = len(server.seen)
-        server.wait(lambda: len(server.seen) > answered + 50)
-        model.parent.chmod(0o755)
+        try:
+            os.kill(server.process.pid, signal.SIGHUP)
+            if os.geteuid():  # root can read the folder anyway
+                server.wait(lambda: server.log.count(REFUSED) > refusals)
+            wait_for_answers(server)
+        finally:
+            model.parent.chmod(0o755)
     assert server.answers.keys() == {(200, old)}
     assert server.failures == []
 
 
-def test_callers_who_vanish_cost_the_others_nothing(server):
+def open_files(server: Server, kind: str = "") -> int:
+    """The number of open files of all workers whose name in /proc starts with `kind`, such as `socket:`."""
+    names = []
+    for worker in server.workers():
+        for descriptor in Path(f"/proc/{worker}/fd").iterdir():
+            with suppress(FileNotFoundError):  # the worker has closed it meanwhile
+                names.append(str(descriptor.readlink()))
+    return sum(name.startswith(kind) for name in names)
+
+
+def test_clients_that_disconnect_lose_no_request_of_others_and_leak_no_file(server):
     body = multipart(FACE)
     head = f"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: {MULTIPART}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-    files = [len(list(Path(f"/proc/{worker}/fd").iterdir())) for worker in server.workers()]
+    idle_sockets = open_files(server, "socket:")
     with server.callers():
-        server.wait(lambda: len(server.seen) > 50)
+        wait_for_answers(server)  # with its first answers, a worker opens its files of metrics
+    server.wait(lambda: open_files(server, "socket:") == idle_sockets)
+    before = open_files(server)
+    with server.callers():
+        wait_for_answers(server)
         for number in range(300):
             connection = connect(server.url)
             connection.sendall((head + body)[: (len(head) + len(body)) * (number % 10 + 1) // 10])
-            if number % 2:  # a reset instead of an end
+            if number % 2:  # close it by a reset
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
             connection.close()
-        answered = len(server.seen)
-        server.wait(lambda: len(server.seen) > answered + 50)
+        wait_for_answers(server)
     assert {status for status, _ in server.answers} == {200}
     assert server.failures == []
-    server.wait(
-        lambda: sum(len(list(Path(f"/proc/{worker}/fd").iterdir())) for worker in server.workers()) <= sum(files) + 2
-    )
+    server.wait(lambda: open_files(server) <= before)
 
 
-def test_more_callers_than_there_are_file_numbers_wait_and_are_answered(model):
-    server = Server(model, files=128)
-    with ExitStack() as held, ThreadPoolExecutor(20) as threads:
-        for _ in range(300):  # more than both workers may have open
-            held.enter_context(closing(connect(server.url)))
-        time.sleep(1)
-        late = [threads.submit(ask, server.url, FACE) for _ in range(20)]
-        time.sleep(1)
-        assert not any(answer.done() for answer in late)
-        assert server.log.count("\n") < 20  # it is not filled with what cannot be let in
-        held.close()
-        assert [answer.result()[0] for answer in late] == [200] * 20
-    with server.callers():
-        server.wait(lambda: len(server.seen) > 100)
-    server.stop()
+def accept_queue_length(port: int) -> int:
+    """The number of connections to a listening port that no process has accepted yet."""
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    [queues] = [
+        queues for _, address, _, state, queues, *_ in lines if address.endswith(f":{port:04X}") and state == "0A"
+    ]
+    return int(queues.partition(":")[2], 16)
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads the accept queue from /proc/net/tcp")
+def test_connections_beyond_the_limit_of_open_files_wait_and_are_answered_later(model):
+    with Server(model, max_open_files=128) as server:
+        with ExitStack() as held, ThreadPoolExecutor(20) as threads:
+            for _ in range(300):  # more than both workers may have open
+                held.enter_context(closing(connect(server.url)))
+            server.wait(lambda: server.log.count("reached the connection limit") == 2)  # in both workers
+            queued = accept_queue_length(server.port)
+            late = [threads.submit(ask, server.url, FACE) for _ in range(20)]
+            server.wait(lambda: accept_queue_length(server.port) == queued + 20)
+            assert not any(answer.done() for answer in late)
+            assert server.log.count("\n") < 20  # connections that wait do not fill the log
+            held.close()
+            assert [answer.result()[0] for answer in late] == [200] * 20
+        with server.callers():
+            wait_for_answers(server, 100)
     assert {status for status, _ in server.answers} == {200}
     assert server.failures == []
     assert "Too many open files" not in server.log
 
 
-def test_what_there_is_too_little_memory_for_is_told_so_and_the_rest_is_answered(server):
-    large = encode(Image.new("RGB", (7000, 7000)), "PNG")
-    for worker in server.workers():
-        size = int(read_file(Path(f"/proc/{worker}/statm")).split()[0]) * resource.getpagesize()
-        hard = resource.prlimit(worker, resource.RLIMIT_AS)[1]
-        resource.prlimit(worker, resource.RLIMIT_AS, (size + 60_000_000, hard))
+def test_a_picture_that_needs_too_much_memory_is_refused_and_others_are_answered(server):
+    large = encode(Image.new("RGB", (7000, 7000)), "PNG")  # Pillow needs 196 MB for it
+    workers = server.workers()
     with server.callers():
+        wait_for_answers(server)  # after its first answers, a worker needs little more memory than it has
+        for worker in workers:
+            size = int(read_file(Path(f"/proc/{worker}/statm")).split()[0]) * resource.getpagesize()
+            hard = resource.prlimit(worker, resource.RLIMIT_AS)[1]
+            resource.prlimit(worker, resource.RLIMIT_AS, (size + 100_000_000, hard))
         refused = [ask(server.url, large) for _ in range(6)]
-        answered = len(server.seen)
-        server.wait(lambda: len(server.seen) > answered + 50)
+        wait_for_answers(server)
     assert [status for status, _ in refused] == [503] * 6
-    assert all(b"too little memory" in body for _, body in refused)
+    assert all(b"not enough free memory" in body for _, body in refused)
     assert {status for status, _ in server.answers} == {200}
     assert server.failures == []
-    assert len(server.workers()) == 2
+    assert server.workers() == workers
     assert "Traceback" not in server.log

@@ -1,4 +1,4 @@
-"""Left to run: workers that die, models that change, a stop, each while callers ask."""
+"""A running server: workers that die or hang, models that change, and stops, each while clients send requests."""
 
 from __future__ import annotations
 
@@ -7,190 +7,226 @@ import json
 import os
 import shutil
 import signal
+import socket
 import sys
 import time
-from contextlib import closing
-from http.client import HTTPConnection
+from http.client import HTTPResponse
 from pathlib import Path
 
 import onnx
 import pytest
 
-from dexpression.serving.supervisor import METRICS
+from dexpression.serving.shared_metrics import PREFIX
 from tests.support.faces import draw_face, encode
-from tests.support.server import Server, ask, read_file, sha256
+from tests.support.server import Server, ask, connect, read_file, sha256
 from tests.support.web import MULTIPART, multipart
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals between processes")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals between processes"),
+]
+reads_proc = pytest.mark.skipif(not Path("/proc").is_dir(), reason="reads the state of processes from /proc")
+
+FACE = encode(draw_face("HAPPY", 0))
+REPLACED = "is replaced"  # in the log line of each worker that died
+CALLERS = 32  # each has one request at a time; those that a worker had when it was killed are lost
 
 
-@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the workers in /proc")
-def test_a_worker_that_dies_is_replaced_and_the_others_answer_meanwhile(server):
+def wait_for_answers(server: Server, count: int) -> None:
+    """Wait for this many more answers to `server.callers`."""
+    answered = len(server.seen)
+    server.wait(lambda: len(server.seen) >= answered + count)
+
+
+def is_suspended(process: int) -> bool:
+    return "State:\tT" in read_file(Path(f"/proc/{process}/status"))
+
+
+@reads_proc
+def test_a_worker_that_dies_is_replaced_while_the_other_one_answers(server, model):
     before = server.workers()
     assert len(before) == 2
-    with server.callers():
-        server.wait(lambda: len(server.seen) > 50)
+    with server.callers(count=CALLERS):
+        wait_for_answers(server, 50)
         os.kill(before[0], signal.SIGKILL)
-        killed, answered = time.monotonic(), len(server.seen)
-        server.wait(lambda: len(server.seen) > answered + 50)
-        server.wait(lambda: len(set(server.workers()) - set(before)) == 1 and server.answering() == 2)
+        killed = time.monotonic()
+        wait_for_answers(server, 50)
+        server.wait(lambda: len(set(server.workers()) - set(before)) == 1)
+        server.wait(lambda: server.worker_counts() == {sha256(model): 2})
         print(f"{time.monotonic() - killed:.1f} s until two workers answered again")
     assert {status for status, _ in server.answers} == {200}
-    assert len(server.failures) <= 32  # what the dead one had in hand
-    assert f"Worker {before[0]} died (-9)" in server.log
+    assert len(server.failures) <= CALLERS
+    assert f"Worker {before[0]} died (-9) and {REPLACED}" in server.log
 
 
-@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the workers in /proc")
-def test_ten_deaths_in_a_row_cost_no_more_than_what_the_dead_had_in_hand(server):
-    with server.callers():
-        for _ in range(10):
-            server.wait(lambda: len(server.workers()) == 2)
-            answered = len(server.seen)
-            server.wait(lambda answered=answered: len(server.seen) > answered + 20)
+@reads_proc
+def test_ten_deaths_in_a_row_lose_only_the_requests_of_the_dead_workers(server):
+    with server.callers(count=CALLERS):
+        for deaths in range(10):
+            server.wait(lambda deaths=deaths: server.log.count(REPLACED) == deaths and len(server.workers()) == 2)
+            wait_for_answers(server, 20)
             os.kill(server.workers()[0], signal.SIGKILL)
-        answered = len(server.seen)
-        server.wait(lambda: len(server.seen) > answered + 200)
+        server.wait(lambda: server.log.count(REPLACED) == 10)
+        wait_for_answers(server, 200)
     assert {status for status, _ in server.answers} == {200}
-    assert len(server.failures) <= 10 * 32  # callers that each of them had
-    assert server.log.count("another takes its place") == 10
+    assert len(server.failures) <= 10 * CALLERS
+    assert server.log.count(REPLACED) == 10
 
 
-@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the workers in /proc")
-def test_while_a_worker_hangs_new_callers_are_answered_and_its_own_afterwards(model):
-    server = Server(model, DEXPRESSION_QUEUE_TIMEOUT_SECONDS="60")  # by default who has waited for ten is told so
+@reads_proc
+def test_a_worker_that_hangs_delays_only_its_own_requests_and_answers_them_later(server):
     [hanging, _] = server.workers()
     with server.callers():
-        server.wait(lambda: len(server.seen) > 50)
+        wait_for_answers(server, 50)
         os.kill(hanging, signal.SIGSTOP)
         try:
-            until = time.monotonic() + 10
-            while time.monotonic() < until:
-                assert ask(server.url, encode(draw_face("HAPPY", 0)))[0] == 200
+            server.wait(lambda: is_suspended(hanging))
+            for _ in range(100):
+                assert ask(server.url, FACE)[0] == 200
         finally:
             os.kill(hanging, signal.SIGCONT)
-        answered = len(server.seen)
-        server.wait(lambda: len(server.seen) > answered + 100)
+        wait_for_answers(server, 100)
     assert {status for status, _ in server.answers} == {200}
     assert server.failures == []
-    server.stop()
 
 
-def test_a_new_model_is_taken_up_without_losing_a_request(server, model, other_model):
+def test_a_new_model_is_loaded_by_every_worker_without_losing_a_request(server, model, other_model):
     old, new = sha256(model), sha256(other_model)
-    with server.callers():
+    with server.callers(pause=0.1):  # without a pause, the verification, which has a low priority, would take long
         server.wait(lambda: server.answers[200, old] > 20)
         for name in ("dexpression.pkl", "dexpression.onnx", "dexpression.json"):
             shutil.copy(other_model.with_name(name), model.with_name(name))
         server.wait(lambda: server.answers[200, new] > 20)
-        time.sleep(1)
-        late = server.answers[200, old]
-        time.sleep(1)
-    assert server.answers[200, old] == late  # no worker was forgotten
+        server.wait(lambda: server.worker_counts() == {new: 2})
     assert server.answers.keys() == {(200, old), (200, new)}
+    server.seen.clear()
+    with server.callers():  # their connections are spread over both workers
+        wait_for_answers(server, 200)
+    assert server.answers.keys() == {(200, new)}
     assert server.failures == []
-    assert server.public_facts() == (new, new)
+    assert server.model_names() == (new, new)
 
 
-def test_a_new_onnx_form_of_the_same_learner_is_taken_up(server, model):
-    form = onnx.load(model.with_suffix(".onnx"))
-    form.producer_name = "another"
-    content = form.SerializeToString()
+def test_a_new_onnx_model_of_the_same_learner_is_loaded(server, model):
+    onnx_model = onnx.load(model.with_suffix(".onnx"))
+    onnx_model.producer_name = "another"
+    content = onnx_model.SerializeToString()
     manifest = json.loads(model.with_suffix(".json").read_text())
     manifest["engine"]["sha256"] = hashlib.sha256(content).hexdigest()
     model.with_suffix(".onnx").write_bytes(content)
     model.with_suffix(".json").write_text(json.dumps(manifest))
-    server.wait(lambda: "Answers come from the model" in server.log)
-    server.wait(lambda: server.answering() == 2)
-    assert server.public_facts() == (sha256(model),) * 2
+    server.wait(lambda: f"The new model {sha256(model)[:12]} answers from now on." in server.log)
+    server.wait(lambda: server.worker_counts() == {sha256(model): 2})
+    assert server.model_names() == (sha256(model), sha256(model))
 
 
-def test_a_bad_model_is_not_taken_up(server, model):
+def test_a_damaged_export_is_not_loaded_and_the_log_says_why(server, model):
     old = sha256(model)
     for name, content, reason in (
         ("dexpression.onnx", b"x", "dexpression.onnx is not the file that dexpression.json describes"),
         ("dexpression.pkl", b"x", "dexpression.pkl is not the file that dexpression.json describes"),
-        ("dexpression.json", b"{}", "dexpression.json is no manifest of ours"),
+        ("dexpression.json", b"{}", "dexpression.json is not a valid manifest"),
     ):
         model.with_name(name).write_bytes(content)
         os.kill(server.process.pid, signal.SIGHUP)
-        server.wait(
-            lambda reason=reason: f"The new model is not used; the one before answers on. {reason}" in server.log
-        )
-    assert [server.public_facts() for _ in range(4)] == [(old, old)] * 4
+        line = f"The new model is not used; the old one still answers. {reason}"
+        server.wait(lambda line=line: line in server.log)
+    assert [server.model_names() for _ in range(4)] == [(old, old)] * 4
 
 
-@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the workers in /proc")
-def test_a_worker_that_is_replaced_after_the_model_went_bad_has_the_good_one(server, model):
-    before = server.workers()
+@reads_proc
+def test_a_new_worker_gets_the_last_good_model_after_the_files_were_damaged(server, model):
+    old, before = sha256(model), server.workers()
     model.with_suffix(".onnx").write_bytes(b"x")
     for worker in before:
         os.kill(worker, signal.SIGKILL)
-    server.wait(lambda: server.log.count("another takes its place") == 2)
-    server.wait(lambda: server.answering() == 2)
-    assert ask(server.url, encode(draw_face("HAPPY", 0)))[0] == 200
+    server.wait(lambda: server.log.count(REPLACED) == 2)
+    server.wait(lambda: server.worker_counts() == {old: 2})
+    assert not set(before) & set(server.workers())
+    assert ask(server.url, FACE)[0] == 200
 
 
-@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="the metrics lie in a folder that the system tidies")
-def test_what_a_killed_server_leaves_in_memory_goes_with_the_next_start_and_nobody_elses(model):
-    def folders() -> set[Path]:
-        return set(Path("/dev/shm").glob(f"{METRICS}*"))
+def metrics_folder(server: Server) -> Path:
+    """The server's folder of metrics, from the environment of a worker."""
+    environ = read_file(Path(f"/proc/{server.workers()[0]}/environ")).split("\0")
+    [folder] = [value for key, _, value in (entry.partition("=") for entry in environ) if PREFIX in value]
+    return Path(folder)
 
-    others = folders()
-    server, neighbour = Server(model), Server(model)
-    both = folders() - others
-    assert len(both) == 2
-    server.process.kill()
-    server.stop()
-    assert both <= folders()
-    next_one = Server(model)
-    left = folders() - others
-    assert len(left & both) == 1
-    assert len(left) == 2
-    assert neighbour.answering() == next_one.answering() == 2
-    neighbour.stop()
-    next_one.stop()
+
+@reads_proc
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="the system removes the folder of metrics itself")
+def test_a_start_removes_the_metrics_of_a_killed_server_and_no_others(model):
+    with Server(model) as killed, Server(model) as neighbour:
+        left = metrics_folder(killed)
+        killed.process.kill()
+        killed.process.wait()
+        assert left.is_dir()
+        killed.wait_for_exit()
+        with Server(model) as restarted:
+            assert not left.exists()
+            assert metrics_folder(neighbour).is_dir()
+            assert metrics_folder(restarted).is_dir()
+            assert neighbour.worker_counts() == restarted.worker_counts() == {sha256(model): 2}
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_loses_no_request(server, number):
     with server.callers():
-        server.wait(lambda: len(server.seen) > 50)
+        wait_for_answers(server, 50)
         os.kill(server.process.pid, number)
-        assert server.process.wait(30) == 0
+        assert server.wait_for_exit() == 0
     assert {status for status, _ in server.answers} == {200}
     assert server.failures == []
     assert "Traceback" not in server.log
     assert server.log.count("Stopped.") == 1
 
 
-def test_a_request_in_hand_is_finished_when_the_server_stops(server):
-    body = multipart(encode(draw_face("HAPPY", 0)))
-    with closing(HTTPConnection("127.0.0.1", server.port, timeout=30)) as connection:
-        connection.putrequest("POST", "/")
-        connection.putheader("Content-Type", MULTIPART)
-        connection.putheader("Content-Length", str(len(body)))
-        connection.endheaders(body[:100])
-        time.sleep(0.2)
+def refuses_connections(server: Server) -> bool:
+    try:
+        connect(server.url).close()
+    except ConnectionRefusedError:
+        return True
+    except OSError:  # the server has dropped the connection's first packet, or it stopped before it accepted
+        pass
+    return False
+
+
+def test_a_request_that_has_begun_is_answered_while_the_server_stops(server):
+    body = multipart(FACE)
+    head = f"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: {MULTIPART}\r\nContent-Length: {len(body)}\r\n"
+    with connect(server.url) as connection:
+        connection.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
+        assert read_head(connection).startswith(b"HTTP/1.1 100 ")  # the server has read the head
+        connection.sendall(body[:100])
         server.process.send_signal(signal.SIGTERM)
-        time.sleep(0.5)
-        with pytest.raises(ConnectionRefusedError), closing(HTTPConnection("127.0.0.1", server.port)) as late:
-            late.connect()
-        connection.send(body[100:])
-        with connection.getresponse() as response:
-            response.read()
-            assert (response.status, response.headers["Connection"]) == (200, "close")
-    assert server.process.wait(30) == 0
+        server.wait(lambda: refuses_connections(server))
+        connection.sendall(body[100:])
+        response = HTTPResponse(connection)
+        response.begin()
+        assert (response.status, response.headers["Connection"]) == (200, "close")
+        response.read()
+    assert server.wait_for_exit() == 0
 
 
-def test_metrics_are_those_of_all_workers(server):
+def read_head(connection: socket.socket) -> bytes:
+    """Read an answer without a body, and nothing after it."""
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        head += connection.recv(1) or pytest.fail("The server closed the connection.")
+    return head
+
+
+def test_metrics_are_the_sums_of_all_workers(server, model):
     with server.callers():
-        server.wait(lambda: len(server.seen) > 200)
+        wait_for_answers(server, 200)
+    assert server.failures == []
     text = ask(f"{server.url}/metrics")[1].decode()
     assert f'dexpression_requests_total{{method="POST",route="/",status="200"}} {len(server.seen)}.0' in text
-    assert f'dexpression_model_workers{{sha256="{next(iter(server.answers))[1]}"}} 2.0' in text
+    assert server.worker_counts() == {sha256(model): 2}
 
 
-@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the workers in /proc")
-def test_no_worker_has_loaded_torch(server):
+@reads_proc
+def test_workers_do_not_load_torch(server):
     maps = [read_file(Path(f"/proc/{worker}/maps")) for worker in server.workers()]
+    assert len(maps) == 2
     assert all("onnxruntime" in text and "libtorch" not in text for text in maps)

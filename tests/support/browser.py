@@ -1,4 +1,4 @@
-"""A real browser, with a camera that films a portrait."""
+"""Chromium without a window, with a camera that shows a portrait."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from selenium.webdriver.remote.webdriver import WebDriver
 from tests.support.faces import encode
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-OTHER_HOST = "faces.example"  # this machine by a name that browsers do not trust as they trust localhost
+OTHER_HOST = "faces.example"  # another name of this machine; browsers give it no camera, as they do for localhost
 
-HAND_OVER = """
-const bytes = Uint8Array.from(atob(arguments[0]), (letter) => letter.charCodeAt(0));
-const carried = new DataTransfer();
-carried.items.add(new File([bytes], arguments[1], { type: arguments[2] }));
-const options = { dataTransfer: carried, clipboardData: carried, bubbles: true, cancelable: true };
-const Kind = arguments[3] === "drop" ? DragEvent : ClipboardEvent;
-document.body.dispatchEvent(new Kind(arguments[3], options));
+DISPATCH_FILE = """
+const [content, name, type, event] = arguments;
+const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
+const transfer = new DataTransfer();
+transfer.items.add(new File([bytes], name, { type }));
+const options = { dataTransfer: transfer, clipboardData: transfer, bubbles: true, cancelable: true };
+const EventClass = event === "drop" ? DragEvent : ClipboardEvent;
+document.body.dispatchEvent(new EventClass(event, options));
 """
 
 
 def open_browser(folder: Path, portrait: Image.Image) -> WebDriver:
-    """Chromium without a window; its profile and what its camera shows lie in `folder`."""
+    """Start Chromium; `folder` gets its profile and the film that its camera shows."""
     film = folder / "film.mjpeg"
     film.write_bytes(encode(portrait.crop((0, 0, 512, 384)), "JPEG") * 3)
     options = webdriver.ChromeOptions()
@@ -42,11 +43,11 @@ def open_browser(folder: Path, portrait: Image.Image) -> WebDriver:
     return webdriver.Chrome(options, Service(DRIVER))
 
 
-def drop(page: WebDriver, content: bytes, name: str = "photo.jpg", kind: str = "image/jpeg") -> None:
+def drop(page: WebDriver, content: bytes, name: str = "photo.jpg", media_type: str = "image/jpeg") -> None:
     """Drop a file on the page."""
-    page.execute_script(HAND_OVER, base64.b64encode(content).decode(), name, kind, "drop")
+    page.execute_script(DISPATCH_FILE, base64.b64encode(content).decode(), name, media_type, "drop")
 
 
 def paste(page: WebDriver, content: bytes) -> None:
-    """Paste a picture, as after a screenshot."""
-    page.execute_script(HAND_OVER, base64.b64encode(content).decode(), "image.png", "image/png", "paste")
+    """Paste a PNG picture into the page, as after a screenshot."""
+    page.execute_script(DISPATCH_FILE, base64.b64encode(content).decode(), "image.png", "image/png", "paste")

@@ -1,4 +1,4 @@
-"""Make imgs/page.png, the screenshot of the page in the README: `python -m tests.support.screenshot`."""
+"""Draw imgs/page.png, the page as the README shows it: `python -W ignore -m tests.support.screenshot`."""
 
 from __future__ import annotations
 
@@ -13,26 +13,22 @@ from skimage.data import astronaut
 from dexpression.settings import Settings
 from tests.support.browser import drop, open_browser
 from tests.support.faces import encode
-from tests.support.server import ROOT, free_port, start, wait_until_ready
+from tests.support.server import ROOT, Server
 
 
 def main() -> None:
     """Serve the shipped model and drop a portrait (Eileen Collins, NASA, public domain) on the page."""
-    port, portrait = free_port(), Image.fromarray(astronaut())
-    process = start(port, Settings.model_path)
-    with tempfile.TemporaryDirectory() as folder:
+    portrait = Image.fromarray(astronaut())
+    with Server(Settings.model_path) as server, tempfile.TemporaryDirectory() as folder:
         browser = open_browser(Path(folder), portrait)
         try:
-            wait_until_ready(f"http://localhost:{port}", process)
             browser.set_window_size(1000, 860)
-            browser.get(f"http://localhost:{port}")
+            browser.get(server.url)
             drop(browser, encode(portrait.crop((0, 0, 512, 400))))
             WebDriverWait(browser, 60).until(lambda page: "One face" in page.find_element(By.ID, "status").text)
             browser.save_screenshot(str(ROOT / "imgs" / "page.png"))
         finally:
             browser.quit()
-            process.kill()
-            process.communicate()
 
 
 if __name__ == "__main__":

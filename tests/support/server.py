@@ -1,10 +1,12 @@
-"""A server as a user starts it, in a process of its own, and callers who keep it busy."""
+"""A server in processes of its own, as a user starts it, and clients that keep it busy."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import secrets
 import socket
 import subprocess
 import sys
@@ -18,101 +20,169 @@ from contextlib import closing, contextmanager
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
-import pytest
-
-from dexpression.artifact.manifest import Manifest
+from dexpression.artifact.manifest import Manifest, export_paths
 from tests.support.faces import draw_face, encode
 from tests.support.web import MULTIPART, multipart
 
 ROOT = Path(__file__).parents[2]
 MODEL_HEADER = "X-Model-SHA256"
+READY = "DeXpression answers on"  # the log line of a server whose workers are all ready
+CANNOT_LISTEN = "Cannot listen on"
+DEADLINE_SECONDS = 180.0  # for a condition that comes true at some time, also on a busy machine
+REQUEST_SECONDS = 60.0  # for the answer to one request
+EXIT_SECONDS = 60.0  # for a server that stops
+
+
+def wait_until(condition: Callable[[], object], explain: Callable[[], str] = str) -> None:
+    """Check a condition until it is true; after DEADLINE_SECONDS the test fails with the text of `explain`."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"The condition is still false after {DEADLINE_SECONDS:g} s. {explain()}"
+        time.sleep(0.02)
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Choose a port that is free now, below the range that systems use for outgoing connections.
+
+    In that range, a client could take the port while the server is stopped, or even connect to itself.
+    """
+    while True:
+        port = 10_000 + secrets.randbelow(20_000)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def connect(url: str) -> socket.socket:
-    """A connection to be written to byte by byte."""
+    """Open a connection for a test that writes single bytes."""
     host, port = url.removeprefix("http://").split(":")
-    return socket.create_connection((host, int(port)), timeout=10)
+    return socket.create_connection((host, int(port)), timeout=REQUEST_SECONDS)
 
 
-def start(port: int, model: Path, files: int | None = None, **settings: str) -> subprocess.Popen[str]:
-    """`files` is how many each process may have open."""
-    own = {key: value for key, value in os.environ.items() if not key.startswith("DEXPRESSION_")}
-    environ = own | {"DEXPRESSION_PORT": str(port), "DEXPRESSION_MODEL_PATH": str(model)} | settings
-    server = [sys.executable, "server.py"]
-    command = server if files is None else ["bash", "-c", f'ulimit -n {files} && exec "$@"', "bash", *server]
+def start(port: int, model: Path, max_open_files: int | None = None, **settings: str) -> subprocess.Popen[str]:
+    """Start a server with these DEXPRESSION_* settings; each of its processes may have `max_open_files`."""
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("DEXPRESSION_")}
+    environ = inherited | {"DEXPRESSION_PORT": str(port), "DEXPRESSION_MODEL_PATH": str(model)} | settings
+    command = [sys.executable, "server.py"]
+    if max_open_files is not None:
+        command = ["bash", "-c", f'ulimit -n {max_open_files} && exec "$@"', "bash", *command]
     return subprocess.Popen(command, cwd=ROOT, env=environ, stderr=subprocess.PIPE, text=True)
 
 
 def ask(url: str, content: bytes | None = None) -> tuple[int, bytes]:
-    """GET, or POST of `content` as the part `file`."""
+    """Send a GET request, or POST `content` as the part `file`; returns the status and the body of the answer."""
     body = None if content is None else multipart(content)
     request = urllib.request.Request(url, body, {"Content-Type": MULTIPART})
     try:
-        with urllib.request.urlopen(request, timeout=60) as response:
+        with urllib.request.urlopen(request, timeout=REQUEST_SECONDS) as response:
             return response.status, response.read()
     except urllib.error.HTTPError as error:
         return error.code, error.read()
 
 
-def wait_until_ready(url: str, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        assert process.poll() is None, process.communicate()[1]
-        if is_ready(url):
-            return
-        time.sleep(0.2)
-    pytest.fail("The server did not get ready in two minutes.")
+class StartFailed(Exception):
+    """A server exited before it was ready; `status` is its exit status, and the message is its log."""
 
-
-def is_ready(url: str) -> bool:
-    try:
-        return ask(f"{url}/health/ready")[0] == 200
-    except urllib.error.URLError:
-        return False
+    def __init__(self, status: int, log: str) -> None:
+        super().__init__(log)
+        self.status = status
 
 
 class Server:
-    """Two workers, a log that can be read while they run, and callers."""
+    """A server with two workers, its log, and clients. It starts on entry of a `with` block and stops on exit.
 
-    def __init__(self, model: Path, files: int | None = None, **settings: str) -> None:
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.process = start(self.port, model, files, DEXPRESSION_WORKERS="2", DEXPRESSION_LOG="json", **settings)
-        self.seen: list[tuple[int, str]] = []  # of each answer, status and model; threads append without a lock
-        self.failures: list[str] = []
-        self.lines: list[str] = []
-        self._log_reader = threading.Thread(target=self._keep_log, daemon=True)
+    `settings` are DEXPRESSION_* variables. Without a port, each start tries free ones until it can listen.
+    """
+
+    def __init__(self, model: Path, max_open_files: int | None = None, port: int = 0, **settings: str) -> None:
+        self._model, self._max_open_files = model, max_open_files
+        # Requests may wait long in the queue, or a busy machine would turn slow answers into refusals.
+        defaults = {
+            "DEXPRESSION_WORKERS": "2",
+            "DEXPRESSION_LOG": "json",
+            "DEXPRESSION_QUEUE_TIMEOUT_SECONDS": f"{REQUEST_SECONDS:g}",
+        }
+        self._settings = defaults | settings
+        self.port = port
+        self.seen: list[tuple[int, str]] = []  # status and model of each answer; threads append without a lock
+        self.failures: list[str] = []  # requests of `callers` that got no answer
+        self.lines: list[str] = []  # of the log, without the access log
+
+    def __enter__(self) -> Server:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> str:
+        """The log so far, without the access log."""
+        return "".join(self.lines)
+
+    @property
+    def answers(self) -> Counter[tuple[int, str]]:
+        """The number of answers to `callers`, by status and model."""
+        return Counter(self.seen)
+
+    def start(self) -> None:
+        """Start the server and wait until it is ready, after `stop` on the same port again; raises StartFailed."""
+        chooses_port = not self.port
+        while True:
+            self.port = self.port or free_port()
+            try:
+                return self._start_once()
+            except StartFailed as failure:
+                if not (chooses_port and CANNOT_LISTEN in str(failure)):
+                    raise
+                self.port = 0  # another program has taken the port since `free_port` returned it
+
+    def _start_once(self) -> None:
+        self.lines = []
+        self.process = start(self.port, self._model, self._max_open_files, **self._settings)
+        self._log_reader = threading.Thread(target=self._read_log, daemon=True)
         self._log_reader.start()
         try:
-            self.wait(self._is_ready)
+            self.wait(lambda: READY in self.log or self.process.poll() is not None)
+            if self.process.poll() is not None:
+                raise StartFailed(self.wait_for_exit(), self.log)
         except BaseException:
             self.stop()
             raise
 
-    def _is_ready(self) -> bool:
-        assert self.process.poll() is None, self.log
-        return is_ready(self.url)
+    def _read_log(self) -> None:
+        with self.process.stderr as stderr:
+            for line in stderr:
+                if '"route"' not in line:
+                    self.lines.append(line)
 
-    def _keep_log(self) -> None:
-        with self.process.stderr as lines:
-            self.lines.extend(lines)
+    def stop(self) -> None:
+        """Stop the server as its user does, and check that all its processes exit."""
+        self.process.terminate()
+        try:
+            self.wait_for_exit()
+        finally:
+            self.process.kill()
+            self.process.wait()
+        print(f"{len(self.seen)} answered, {len(self.failures)} lost")  # pipenv run faults shows it
 
-    @property
-    def answers(self) -> Counter[tuple[int, str]]:
-        return Counter(self.seen)
+    def wait_for_exit(self) -> int:
+        """Wait until the server and its workers have exited and the log is complete; returns the exit status."""
+        status = self.process.wait(EXIT_SECONDS)
+        self._log_reader.join(EXIT_SECONDS)  # every process of the server has the log open
+        assert not self._log_reader.is_alive(), f"A worker still runs after {EXIT_SECONDS:g} s. {self.log}"
+        return status
 
-    @property
-    def log(self) -> str:
-        return "".join(line for line in self.lines if '"route"' not in line)
+    def wait(self, condition: Callable[[], object]) -> None:
+        """Wait until a condition is true; the test fails with the log if it stays false."""
+        wait_until(condition, lambda: self.log)
 
     def workers(self) -> list[int]:
-        """The processes that answer; while a model is checked, the one that does it, too."""
+        """Ids of the worker processes; while a model is verified, of the verifying process too."""
         children = f"PPid:\t{self.process.pid}\n"
         return [
             int(entry.name)
@@ -122,30 +192,44 @@ class Server:
             and "spawn_main" in read_file(entry / "cmdline")
         ]
 
+    def worker_counts(self) -> dict[str, int]:
+        """The number of ready workers by the model that they answer with, from GET /metrics."""
+        text = ask(f"{self.url}/metrics")[1].decode()
+        gauges = re.findall(r'^dexpression_model_workers\{sha256="(\w+)"\} (\d+)', text, re.MULTILINE)
+        return {model: int(count) for model, count in gauges if int(count)}
+
+    def model_names(self) -> tuple[str, str]:
+        """The digest of the model in the header and in the body of GET /v1/model."""
+        with urllib.request.urlopen(f"{self.url}/v1/model", timeout=REQUEST_SECONDS) as response:
+            return response.headers[MODEL_HEADER], json.load(response)["sha256"]
+
     @contextmanager
     def callers(self, pause: float = 0.0, count: int = 32) -> Iterator[None]:
-        """That many ask one after the other, on connections that they keep, `pause` seconds after each answer."""
+        """Send requests from `count` threads, each `pause` seconds after its last answer, on one open connection."""
         done = threading.Event()
-        threads = [threading.Thread(target=self._call, args=(done, pause)) for _ in range(count)]
+        threads = [threading.Thread(target=self._call, args=(done, pause), daemon=True) for _ in range(count)]
         for thread in threads:
             thread.start()
         try:
             yield
         finally:
             done.set()
+            deadline = time.monotonic() + DEADLINE_SECONDS
             for thread in threads:
-                thread.join()
+                thread.join(max(0.0, deadline - time.monotonic()))
+            waiting = sum(thread.is_alive() for thread in threads)
+            assert not waiting, f"{waiting} callers still wait for an answer after {DEADLINE_SECONDS:g} s. {self.log}"
 
     def _call(self, done: threading.Event, pause: float) -> None:
         body = multipart(encode(draw_face("HAPPY", 0)))
-        with closing(HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
+        with closing(HTTPConnection("127.0.0.1", self.port, timeout=REQUEST_SECONDS)) as connection:
             connection.auto_open = False
             while not done.wait(pause):
                 try:
                     if connection.sock is None:
                         connection.connect()
-                except OSError:  # nobody listens (any more): no request was lost
-                    time.sleep(0.05)
+                except OSError:  # the server has stopped listening, so no request was lost
+                    done.wait(0.05)
                     continue
                 try:
                     connection.request("POST", "/", body, {"Content-Type": MULTIPART})
@@ -156,33 +240,9 @@ class Server:
                     self.failures.append(repr(error))
                     connection.close()
 
-    def answering(self) -> int:
-        """Workers that are ready, as the metrics tell."""
-        counts = re.findall(r"^dexpression_model_workers\S* (\d)", ask(f"{self.url}/metrics")[1].decode(), re.MULTILINE)
-        return sum(map(int, counts))
-
-    def stop(self) -> None:
-        self.process.terminate()
-        try:
-            self.process.wait(30)
-        finally:
-            self.process.kill()  # if it did not stop
-        self._log_reader.join(10)
-        print(f"{len(self.seen)} answered, {len(self.failures)} lost")  # pipenv run faults shows it
-
-    def public_facts(self) -> tuple[str, str]:
-        """The model, as the header and as the body of GET /v1/model name it."""
-        with urllib.request.urlopen(f"{self.url}/v1/model") as response:
-            return response.headers[MODEL_HEADER], json.load(response)["sha256"]
-
-    def wait(self, condition: Callable[[], object], seconds: float = 180) -> None:
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < deadline, self.log
-            time.sleep(0.05)
-
 
 def read_file(path: Path) -> str:
+    """The text of a file; empty if it cannot be read, as in /proc after the end of a process."""
     try:
         return path.read_text()
     except OSError:
@@ -190,5 +250,5 @@ def read_file(path: Path) -> str:
 
 
 def sha256(model: Path) -> str:
-    """As its manifest says."""
-    return Manifest.read(model.with_suffix(".json")).sha256
+    """The digest that names an export, from its manifest."""
+    return Manifest.read(export_paths(model).manifest).sha256

@@ -1,12 +1,10 @@
-"""The page, in a real browser, as a person sees it."""
+"""The page of the server in a real browser."""
 
 from __future__ import annotations
 
 import base64
 import os
-import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -22,7 +20,9 @@ from selenium.webdriver.support.wait import WebDriverWait
 from dexpression.labels import SEVEN
 from tests.support.browser import CHROMIUM, DRIVER, OTHER_HOST, drop, open_browser, paste
 from tests.support.faces import encode
-from tests.support.server import free_port, start, wait_until_ready
+from tests.support.server import DEADLINE_SECONDS, Server
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -35,43 +35,32 @@ def browser(portrait: Image.Image, tmp_path_factory: pytest.TempPathFactory) -> 
     browser.quit()
 
 
-class Server:
-    """One that can be stopped, and started again on the same port."""
-
-    def __init__(self, model: Path, **settings: str) -> None:
-        self.model, self.port, self.settings = model, free_port(), settings
-        self.url = f"http://localhost:{self.port}"
-        self.start()
-
-    def start(self) -> None:
-        self.process: subprocess.Popen[str] = start(self.port, self.model, **self.settings)
-        wait_until_ready(self.url, self.process)
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.communicate()
-
-
 @pytest.fixture(scope="module")
 def server(exported_learner: Path) -> Iterator[Server]:
-    server = Server(exported_learner)
-    yield server
-    server.stop()
+    with Server(exported_learner) as server:
+        yield server
+
+
+def address(server: Server) -> str:
+    """The address that a user types, to which browsers give the camera."""
+    return f"http://localhost:{server.port}"
 
 
 @pytest.fixture
 def page(browser: WebDriver, server: Server) -> WebDriver:
-    browser.get(server.url)
+    browser.get(address(server))
     return browser
 
 
-def read(page: WebDriver, name: str) -> str:
-    return page.find_element(By.CSS_SELECTOR, name).text
+def read(page: WebDriver, selector: str) -> str:
+    """The visible text of an element."""
+    return page.find_element(By.CSS_SELECTOR, selector).text
 
 
-def wait(page: WebDriver, until: Callable[[], bool]) -> None:
+def wait(page: WebDriver, condition: Callable[[], bool]) -> None:
+    """Wait until a condition is true; after DEADLINE_SECONDS the test fails with the text of the page."""
     try:
-        WebDriverWait(page, 60, 0.1).until(lambda _: until())
+        WebDriverWait(page, DEADLINE_SECONDS, 0.1).until(lambda _: condition())
     except TimeoutException:
         pytest.fail(f"The page says: {read(page, 'body')}")
 
@@ -80,17 +69,43 @@ def allow_camera(page: WebDriver, setting: str) -> None:
     page.execute_cdp_cmd("Browser.setPermission", {"permission": {"name": "camera"}, "setting": setting})
 
 
+# Counts the requests of a page whose answers have not arrived completely.
+COUNT_OPEN_REQUESTS = """
+const send = window.fetch;
+window.openRequests = 0;
+window.fetch = async (...options) => {
+  window.openRequests += 1;
+  try {
+    const response = await send(...options);
+    await response.clone().text();
+    return response;
+  } finally {
+    window.openRequests -= 1;
+  }
+};
+"""
+ASK_AGAIN = (
+    "const [done] = arguments; fetch('/health/live').then((answer) => answer.text()).then(() => setTimeout(done));"
+)
+
+
+def wait_for_late_answers(page: WebDriver) -> None:
+    """Wait until each request since COUNT_OPEN_REQUESTS was answered or aborted, and the page has seen the answers."""
+    wait(page, lambda: page.execute_script("return window.openRequests === 0"))
+    page.execute_async_script(ASK_AGAIN)  # the page handles answers in their order
+
+
 def is_one_face_shown(page: WebDriver) -> bool:
     return read(page, "#status").startswith("One face: ") and read(page, "#faces").startswith("Face 1: ")
 
 
-def test_a_dropped_picture_shows_its_face_boxed_and_every_label_in_words(page, portrait):
+def test_a_dropped_picture_shows_a_box_on_its_face_and_every_label_as_text(page, portrait):
     drop(page, encode(portrait, "JPEG"))
     wait(page, lambda: is_one_face_shown(page))
     assert all(label in read(page, "#faces") for label in SEVEN)
     box, picture = (page.find_element(By.CSS_SELECTOR, name).rect for name in (".box", "#stage img"))
     middle = (box["x"] + box["width"] / 2 - picture["x"]) / picture["width"]
-    assert middle == pytest.approx(223 / 512, abs=0.03)  # where the face is
+    assert middle == pytest.approx(223 / 512, abs=0.03)  # the middle of the face
 
 
 def test_a_picture_can_be_chosen_with_the_keyboard_alone(page, portrait, tmp_path):
@@ -102,7 +117,7 @@ def test_a_picture_can_be_chosen_with_the_keyboard_alone(page, portrait, tmp_pat
     wait(page, lambda: is_one_face_shown(page))
 
 
-def test_several_faces_are_counted_and_none_is_said_to_be_none(page, portrait):
+def test_the_status_says_how_many_faces_were_found_or_that_there_is_none(page, portrait):
     twice = Image.new("RGB", (1024, 512))
     for left in (0, 512):
         twice.paste(portrait, (left, 0))
@@ -118,17 +133,18 @@ def test_a_pasted_picture_is_read(page, portrait):
     wait(page, lambda: is_one_face_shown(page))
 
 
-def test_the_last_of_two_pictures_is_the_one_that_is_shown(page, portrait):
+def test_the_newer_of_two_pictures_stays_when_the_older_one_is_answered_late(page, portrait):
+    page.execute_script(COUNT_OPEN_REQUESTS)
     drop(page, encode(portrait.resize((2000, 2000))))
     drop(page, encode(Image.new("RGB", (200, 200), "white")))
     wait(page, lambda: read(page, "#status") == "No face was found.")
-    time.sleep(1)  # for an answer to the first to come late
+    wait_for_late_answers(page)
     assert read(page, "#status") == "No face was found."
 
 
-def test_what_is_no_picture_is_told_in_the_words_of_the_server(page):
-    drop(page, b"no picture", "notes.txt", "text/plain")
-    wait(page, lambda: "no picture that can be decoded" in read(page, "#status"))
+def test_a_file_that_is_not_a_picture_shows_the_error_of_the_server(page):
+    drop(page, b"not a picture", "notes.txt", "text/plain")
+    wait(page, lambda: "The file is not a decodable image." in read(page, "#status"))
 
 
 def test_the_camera_is_read_live_until_it_is_switched_off(page):
@@ -144,19 +160,19 @@ def test_the_camera_is_read_live_until_it_is_switched_off(page):
     assert read(page, "#faces") == ""
 
 
-def test_a_refused_camera_is_explained(page):
+def test_a_blocked_camera_is_explained(page):
     allow_camera(page, "denied")
     page.find_element(By.ID, "camera").click()
     wait(page, lambda: "Allow it in the browser" in read(page, "#status"))
 
 
-def test_a_page_that_browsers_do_not_trust_with_a_camera_says_why(browser, server):
+def test_without_https_on_another_host_the_page_says_why_there_is_no_camera(browser, server):
     browser.get(f"http://{OTHER_HOST}:{server.port}")
     browser.find_element(By.ID, "camera").click()
     wait(browser, lambda: "HTTPS" in read(browser, "#status"))
 
 
-def test_the_page_recovers_by_itself_when_the_server_comes_back(page, server, portrait):
+def test_the_page_tries_again_until_a_stopped_server_has_started_again(page, server, portrait):
     allow_camera(page, "granted")
     for start_reading in (lambda: drop(page, encode(portrait, "JPEG")), page.find_element(By.ID, "camera").click):
         server.stop()
@@ -167,7 +183,7 @@ def test_the_page_recovers_by_itself_when_the_server_comes_back(page, server, po
 
 
 class OtherSite(BaseHTTPRequestHandler):
-    """Somebody else's page."""
+    """A page of another origin."""
 
     def do_GET(self) -> None:
         self.send_response(200)
@@ -195,29 +211,26 @@ def test_another_page_can_import_the_client(browser, server, other_site, portrai
         const { predict } = await import(server + "/client.js");
         const bytes = Uint8Array.from(atob(photo), (letter) => letter.charCodeAt(0));
         done(await predict(new Blob([bytes]), { labels: "five" }));""",
-        server.url,
+        address(server),
         photo,
     )
     assert len(result["faces"]) == 1
     assert "SAD" not in result["probabilities"]
 
 
-def test_the_interface_can_be_read_without_any_other_machine(browser, server):
-    browser.get(f"{server.url}/docs/")
+def test_the_documentation_loads_everything_from_this_server(browser, server):
+    browser.get(f"{address(server)}/docs/")
     wait(browser, lambda: "/v1/predict" in read(browser, "body"))
     loaded = browser.execute_script("return performance.getEntriesByType('resource').map((entry) => entry.name)")
     assert {name.split("/")[2] for name in loaded if name.startswith("http")} == {f"localhost:{server.port}"}
 
 
-def test_a_server_that_wants_a_token_is_given_the_one_that_was_typed(browser, exported_learner, portrait):
-    server = Server(exported_learner, DEXPRESSION_TOKEN="sesame-9")
-    try:
-        browser.get(server.url)
+def test_a_server_that_requires_a_token_gets_the_one_that_was_typed(browser, exported_learner, portrait):
+    with Server(exported_learner, DEXPRESSION_TOKEN="sesame-9") as server:
+        browser.get(address(server))
         assert not browser.find_element(By.ID, "token").is_displayed()
         drop(browser, encode(portrait, "JPEG"))
-        wait(browser, lambda: "This server wants a token" in read(browser, "#status"))
+        wait(browser, lambda: "This server requires a token" in read(browser, "#status"))
         browser.switch_to.active_element.send_keys("sesame-9")
         drop(browser, encode(portrait, "JPEG"))
         wait(browser, lambda: read(browser, "#status").startswith("One face: "))
-    finally:
-        server.stop()
