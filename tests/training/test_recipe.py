@@ -11,6 +11,7 @@ import pytest
 from dexpression.artifact.manifest import Manifest, export_paths
 from dexpression.errors import RecipeError
 from dexpression.training.recipe import IMAGE_SIZES, Recipe, describe_recipe
+from tests.support.server import ROOT
 
 
 @pytest.mark.parametrize(
@@ -77,3 +78,10 @@ def test_the_description_has_a_row_for_each_option_with_its_value_range_and_mean
     assert (by_option["epochs"]["value"], by_option["epochs"]["allowed"]) == ("5", "1 to 10000")
     assert by_option["labels"]["allowed"] == "five or seven or eight"
     assert all(row["meaning"] for row in rows)
+
+
+def test_the_table_of_the_documents_has_every_option_with_its_default_range_and_meaning():
+    document = (ROOT / "docs" / "training.md").read_text()
+    for row in describe_recipe(Recipe()):
+        option, value = row["option"].replace("_", "-"), row["value"].replace("None", "none")
+        assert f"| `--{option}` | `{value}` | {row['allowed'] or 'path'} | {row['meaning']} |" in document
