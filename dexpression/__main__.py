@@ -23,6 +23,8 @@ from dexpression.settings import Settings, describe_settings
 if TYPE_CHECKING:
     from dexpression.training.recipe import Recipe
 
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
 # Each command imports what it needs, because torch and fastai take seconds and `predict` and `--help` need neither.
 
 
@@ -96,21 +98,20 @@ def _pattern(text: str) -> re.Pattern[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from dexpression.training.sources import Split
-
     parser = argparse.ArgumentParser(
         prog="python -m dexpression", description="Read the emotions on faces, on your own machine."
     )
     commands = parser.add_subparsers(required=True, metavar="serve | predict | evaluate | train | crossvalidate")
-    model = argparse.ArgumentParser(add_help=False)
-    model.add_argument(
-        "--model",
-        type=Path,
-        default=Settings.model_path,
-        help="folder of an export, its .onnx file, or its .pkl file to predict with PyTorch (default: model)",
-    )
-    label_sets = get_args(LabelSet)
+    model, recipe = _model_parser(), _recipe_parser()
+    _add_serve(commands)
+    _add_predict(commands, model)
+    _add_evaluate(commands, model)
+    _add_train(commands, recipe)
+    _add_crossvalidate(commands, recipe)
+    return parser
 
+
+def _add_serve(commands: Commands) -> None:
     serve = commands.add_parser(
         "serve",
         help="answer HTTP requests; its settings are DEXPRESSION_* variables",
@@ -119,15 +120,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     serve.set_defaults(command=_serve)
 
+
+def _add_predict(commands: Commands, model: argparse.ArgumentParser) -> None:
     predict = commands.add_parser("predict", parents=[model], help="print one line per face: path, emotion, confidence")
     predict.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE_OR_FOLDER")
     formats = predict.add_mutually_exclusive_group()
-    formats.add_argument(
-        "--json", dest="output_format", action="store_const", const="json", help="print one JSON object per picture"
-    )
-    formats.add_argument(
-        "--csv", dest="output_format", action="store_const", const="csv", help="print one row per face"
-    )
+    for name, help_text in (("json", "print one JSON object per picture"), ("csv", "print one row per face")):
+        formats.add_argument(f"--{name}", dest="output_format", action="store_const", const=name, help=help_text)
     predict.add_argument("--annotate", type=Path, metavar="DIR", help="write copies with boxes and labels into DIR")
     predict.add_argument(
         "--detect",
@@ -138,9 +137,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     predict.set_defaults(command=_predict, output_format="text")
 
+
+def _add_evaluate(commands: Commands, model: argparse.ArgumentParser) -> None:
+    from dexpression.training.sources import Split
+
     evaluate = commands.add_parser("evaluate", parents=[model], help="score the model on labelled faces")
     evaluate.add_argument("folder", type=Path, metavar="FOLDER", help="class folders, or fer2013.csv")
-    evaluate.add_argument("--labels", choices=label_sets, help="labels to score (default: all of the model)")
+    evaluate.add_argument("--labels", choices=get_args(LabelSet), help="labels to score (default: all of the model)")
     evaluate.add_argument(
         "--split", choices=get_args(Split), help="split to score (default: valid, if there are splits)"
     )
@@ -154,7 +157,8 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--json", action="store_true", help="print one JSON object")
     evaluate.set_defaults(command=_evaluate)
 
-    recipe = _recipe_parser()
+
+def _add_train(commands: Commands, recipe: argparse.ArgumentParser) -> None:
     train = commands.add_parser(
         "train", parents=[recipe], help="train a network and export it; a run that was stopped continues"
     )
@@ -164,6 +168,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.set_defaults(command=_train)
 
+
+def _add_crossvalidate(commands: Commands, recipe: argparse.ArgumentParser) -> None:
     crossvalidate = commands.add_parser(
         "crossvalidate", parents=[recipe], help="train and test one network per fold; splits of FOLDER are ignored"
     )
@@ -175,6 +181,17 @@ def _parser() -> argparse.ArgumentParser:
         help="part of a file's name, such as the person, that must not be in train and test: '^(S\\d+)_' for CK+",
     )
     crossvalidate.set_defaults(command=_crossvalidate)
+
+
+def _model_parser() -> argparse.ArgumentParser:
+    """The option --model of predict and evaluate."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument(
+        "--model",
+        type=Path,
+        default=Settings.model_path,
+        help="folder of an export, its .onnx file, or its .pkl file to predict with PyTorch (default: model)",
+    )
     return parser
 
 
@@ -202,7 +219,7 @@ def _add_option(parser: argparse.ArgumentParser, field: Field[Any]) -> None:
         f"--{field.name.replace('_', '-')}",
         default=default,
         choices=field.metadata["choices"] or None,
-        type=Path if default is None else type(default),
+        type=field.metadata["parse"],
         help=f"{plain_meaning(field)} (default: {'none' if default is None else default})",
     )
 

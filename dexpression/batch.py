@@ -82,7 +82,7 @@ def _targets(pictures: Mapping[Path, Path], folder: Path) -> dict[Path, Path]:
         targets[path] = next(target for target in chain([named], numbered) if target not in taken)
         taken.add(targets[path])
         if targets[path].resolve() in sources:
-            raise DataError(f"A copy would replace the picture {targets[path]}. Choose another folder for --annotate.")
+            raise DataError(f"A copy would replace the picture {targets[path]}. Choose another folder for the copies.")
     return targets
 
 

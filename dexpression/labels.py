@@ -11,15 +11,8 @@ SEVEN = (*FIVE, "SAD", "SURPRISE")  # of FER2013
 EIGHT = (*SEVEN, "CONTEMPT")  # of FER+ and CK+
 LABEL_SETS: dict[LabelSet, tuple[str, ...]] = {"five": FIVE, "seven": SEVEN, "eight": EIGHT}
 
-FER2013_ORDER = (
-    "ANGRY",
-    "DISGUST",
-    "FEAR",
-    "HAPPY",
-    "SAD",
-    "SURPRISE",
-    "NEUTRAL",
-)  # by `emotion`, from 0
+# By the number in the column `emotion` of fer2013.csv, from 0.
+FER2013_ORDER = ("ANGRY", "DISGUST", "FEAR", "HAPPY", "SAD", "SURPRISE", "NEUTRAL")
 
 _SYNONYMS = {
     "ANGER": "ANGRY",

@@ -20,8 +20,8 @@ class JsonLines(logging.Formatter):
         return json.dumps(line)
 
 
-def start_logging(form: str = "text") -> None:
+def start_logging(log_format: str = "text") -> None:
     """Set up logging of this process on standard error, as `text` or as `json`."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines() if form == "json" else logging.Formatter("%(message)s"))
+    handler.setFormatter(JsonLines() if log_format == "json" else logging.Formatter("%(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

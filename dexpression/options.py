@@ -11,10 +11,19 @@ from typing import Any
 
 
 def option(
-    default: Any, meaning: str, *, between: tuple[float, float] | None = None, choices: tuple[str, ...] = ()
+    default: Any,
+    meaning: str,
+    *,
+    between: tuple[float, float] | None = None,
+    choices: tuple[str, ...] = (),
+    parse: type | None = None,
 ) -> Any:
-    """A dataclass field with a default, a meaning in Markdown, and a range or a list of the values that it allows."""
-    return field(default=default, metadata={"meaning": meaning, "between": between, "choices": choices})
+    """A dataclass field with a default, a meaning in Markdown, and a range or a list of the values that it allows.
+
+    `parse` makes a value of a text; without it, the type of the default does.
+    """
+    metadata = {"meaning": meaning, "between": between, "choices": choices, "parse": parse or type(default)}
+    return field(default=default, metadata=metadata)
 
 
 def is_allowed(field: Field[Any], value: Any) -> bool:

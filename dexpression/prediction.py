@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,9 +44,9 @@ def load_classifier(model: str | os.PathLike[str]) -> tuple[FaceClassifier, Mani
 
     If `model` is a learner's .pkl file, PyTorch runs that learner instead.
     """
-    from dexpression.artifact.manifest import export_paths, load_onnx_model
+    from dexpression.artifact.manifest import load_onnx_model, names_learner
 
-    if Path(model) == export_paths(model).learner:
+    if names_learner(model):
         from dexpression.artifact.export import load_exported
 
         learner, manifest = load_exported(model)

@@ -69,7 +69,7 @@ def shown_default(setting: Field[Any]) -> str:
 def describe_settings() -> str:
     """One line per setting: its variable, its default and its meaning."""
     return "\n".join(
-        f"  {variable(setting):<38}{shown_default(setting):<12}{plain_meaning(setting)}" for setting in fields(Settings)
+        f"  {variable(setting):<38}{shown_default(setting):<14}{plain_meaning(setting)}" for setting in fields(Settings)
     )
 
 
@@ -79,7 +79,7 @@ def _parse(key: str, text: str, setting: Field[Any]) -> Any:
         raise SettingError(f"{key} is empty. Give it a value, or unset it for {shown_default(setting)}.")
     value: Any = text
     if isinstance(default, (int, float)):
-        value = _parse_number(key, text, default)
+        value = _parse_number(key, text, setting)
     elif isinstance(default, Path):
         value = Path(text)
     if not is_allowed(setting, value):
@@ -88,9 +88,9 @@ def _parse(key: str, text: str, setting: Field[Any]) -> Any:
     return value
 
 
-def _parse_number(key: str, text: str, default: float) -> float:
+def _parse_number(key: str, text: str, setting: Field[Any]) -> int | float:
     try:
-        return type(default)(text)
+        return int(text) if isinstance(setting.default, int) else float(text)
     except ValueError:
-        kind = "whole number" if isinstance(default, int) else "number"
-        raise SettingError(f"{key} is {text!r}. It takes a {kind}, such as {default}.") from None
+        kind = "whole number" if isinstance(setting.default, int) else "number"
+        raise SettingError(f"{key} is {text!r}. It takes a {kind}, such as {setting.default}.") from None

@@ -67,12 +67,12 @@ def test_modules_of_the_root_import_folders_only_when_they_are_needed():
 
 PLACES = {
     "torch fastai fastcore fasttransform torchvision": {"network", "training", "figures"},
-    "flask_cors flask_swagger_ui pydantic pydantic_core werkzeug": {"web"},
-    "flask": {"web", "serving/http_server.py"},
+    "flask flask_cors flask_swagger_ui pydantic pydantic_core werkzeug": {"web"},
     "waitress": {"serving"},
-    "prometheus_client": {"web", "serving"},
+    "prometheus_client": {"web", "serving/shared_metrics.py"},
     "matplotlib": {"figures"},
     "onnxruntime": {"engine.py", "artifact/quantisation.py"},
+    "onnx": {"artifact/quantisation.py"},
     "sklearn": {"training"},
     "cv2": set(),
 }

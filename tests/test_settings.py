@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields
 from pathlib import Path
 
@@ -67,3 +68,9 @@ def test_the_error_for_a_bad_setting_names_it_and_the_allowed_values(variable, v
     with pytest.raises(SettingError) as raised:
         Settings.from_env({variable: value})
     assert message in str(raised.value)
+
+
+def test_the_help_shows_variable_default_and_meaning_in_columns():
+    columns = [re.split(r"\s{2,}", line.strip()) for line in describe_settings().splitlines()]
+    assert [row[:2] for row in columns] == [[variable(setting), shown_default(setting)] for setting in fields(Settings)]
+    assert all(len(row) == 3 for row in columns)

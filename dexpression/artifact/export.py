@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dexpression.artifact.golden import golden_faces
-from dexpression.artifact.manifest import STEM, Manifest, export_paths, read_checked
+from dexpression.artifact.manifest import Manifest, export_paths, files_in, read_checked
 from dexpression.artifact.unpickling import unpickle_learner
 from dexpression.errors import (
     BrokenLearner,
@@ -68,7 +68,7 @@ def export_learner(
     from dexpression.network.inference import torch_backend
     from dexpression.network.transforms import MEAN, STD
 
-    paths = export_paths(STEM)
+    files = files_in(directory)
     stripped = strip_for_inference(learner, image_size)
     content = _pickle_learner(stripped)
     manifest = Manifest(
@@ -78,13 +78,13 @@ def export_learner(
         normalisation={"mean": MEAN, "std": STD},
         versions=_versions(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        engine={"file": paths.onnx.name, "sha256": hashlib.sha256(onnx_model).hexdigest()} if onnx_model else {},
+        engine={"file": files.onnx.name, "sha256": hashlib.sha256(onnx_model).hexdigest()} if onnx_model else {},
         golden=torch_backend(stripped)(golden_faces(image_size)).tolist(),
         **facts,
     )
     text = json.dumps(dataclasses.asdict(manifest), indent=2) + "\n"
     _write_all(
-        directory, {paths.learner.name: content, paths.onnx.name: onnx_model, paths.manifest.name: text.encode()}
+        directory, {files.learner.name: content, files.onnx.name: onnx_model, files.manifest.name: text.encode()}
     )
     return manifest
 

@@ -27,8 +27,21 @@ def export_paths(model: str | os.PathLike[str]) -> ExportPaths:
     """Find the files of an export from its folder, or from any one of the files; nothing has to exist."""
     path = Path(model)
     names_a_file = path.suffix in (LEARNER_SUFFIX, ONNX_SUFFIX, MANIFEST_SUFFIX) and not path.is_dir()
-    stem = path if names_a_file else path / STEM
+    return _named(path) if names_a_file else files_in(path)
+
+
+def files_in(folder: Path) -> ExportPaths:
+    """The files of an export in a folder, under the names that an export gives them."""
+    return _named(folder / STEM)
+
+
+def _named(stem: Path) -> ExportPaths:
     return ExportPaths(*(stem.with_suffix(suffix) for suffix in (LEARNER_SUFFIX, ONNX_SUFFIX, MANIFEST_SUFFIX)))
+
+
+def names_learner(model: str | os.PathLike[str]) -> bool:
+    """Whether a path names the learner's file of an export, not its folder or another file."""
+    return Path(model) == export_paths(model).learner
 
 
 @dataclass(frozen=True)

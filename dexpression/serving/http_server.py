@@ -8,16 +8,15 @@ picture.
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import sys
 import time
 from collections import deque
 from collections.abc import MutableSequence
 from http import HTTPStatus
+from wsgiref.types import WSGIApplication
 
 import waitress
-from flask import Flask
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
 from waitress.task import ErrorTask, WSGITask
@@ -44,7 +43,7 @@ class HttpServer:
 
     def __init__(
         self,
-        app: Flask,
+        app: WSGIApplication,
         listener: socket.socket,
         settings: Settings,
         loads: MutableSequence[int] | None = None,
@@ -91,10 +90,8 @@ class HttpServer:
         self._server.asyncore.close_all(self._server._map)
 
     def stop(self) -> None:
-        """Stop the server; may be called from any thread or from a signal handler."""
+        """Stop the server at its next poll, within 0.1 s; may be called from any thread or from a signal handler."""
         self._server.stopping = True
-        with contextlib.suppress(OSError):  # the loop has ended already, and has closed its trigger
-            self._server.trigger.pull_trigger()
 
     def _poll_and_answer(self, idle_seconds: float) -> None:
         """Poll the connections, for `idle_seconds` if no request waits; then answer requests for a short time."""

@@ -33,6 +33,7 @@ from dexpression.settings import Settings
 
 PROCESSES = multiprocessing.get_context("spawn")  # the same on every system; a fork would copy locked locks
 START_SECONDS = 60  # until all workers have to be ready
+REMEDY = "See the log above, or lower DEXPRESSION_WORKERS."
 POLL_SECONDS = 1.0  # between two looks at the workers and at the files of the model
 
 logger = logging.getLogger(__name__)
@@ -110,11 +111,10 @@ class Supervisor:
         deadline = time.monotonic() + START_SECONDS
         while not all(worker.is_ready for worker in self._workers):
             dead = [worker for worker in self._workers if not worker.process.is_alive()]
-            if dead or time.monotonic() > deadline:
-                raise StartError(
-                    f"The workers did not start within {START_SECONDS} s. See the log above, "
-                    "or lower DEXPRESSION_WORKERS."
-                )
+            if dead:
+                raise StartError(f"Worker {dead[0].process.pid} died while it started. {REMEDY}")
+            if time.monotonic() > deadline:
+                raise StartError(f"The workers did not start within {START_SECONDS} s. {REMEDY}")
             self._poll_pipes()
 
     def watch(self) -> None:

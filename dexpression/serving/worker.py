@@ -1,6 +1,6 @@
 """A worker: one process that serves the Flask application, and receives its models from the supervisor.
 
-A worker reads no model file and imports no torch: verified models arrive through its control pipe.
+A worker reads no file of an export and imports no torch: verified models arrive through its control pipe.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ import socket
 import threading
 from collections.abc import MutableSequence
 from multiprocessing.connection import Connection
-
-from prometheus_client import Gauge
 
 from dexpression.faces import FaceDetector
 from dexpression.logs import start_logging
@@ -63,5 +61,4 @@ def _receive_models(control_pipe: Connection, service: Service, detector: FaceDe
 
 
 def _set_model_gauge(service: Service, value: int) -> None:
-    gauge: Gauge = MODEL.labels(service.predictor.public_facts()["sha256"])
-    gauge.set(value)
+    MODEL.labels(service.predictor.public_facts()["sha256"]).set(value)

@@ -5,8 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from fastai.learner import Learner
+from fastcore.foundation import noop
 from torch import Tensor
 from torch.nn import functional
+
+from dexpression.training.data import has_votes
+
+
+def calibrate(learner: Learner) -> None:
+    """Fit the class factors and the temperature on the valid split.
+
+    The factors are fitted to labels and votes, mixed as `blend` says, the temperature to labels alone.
+    """
+    with learner.no_bar(), learner.removed_cbs([learner.recorder]):  # the recorder would forget the run
+        logits, truth = learner.get_preds(act=noop)
+    labels, *votes = truth if has_votes(learner.dls) else (truth,)
+    loss, logits = learner.loss_func, logits.double()
+    blended = functional.one_hot(labels, len(learner.dls.vocab)).double()
+    if votes:
+        blended = torch.lerp(blended, votes[0].double(), loss.blend)
+    loss.class_factors = fit_class_factors(lambda factors: loss.probabilities(logits, 1.0, factors), blended)
+    loss.temperature = fit_temperature(
+        lambda temperature: loss.probabilities(logits, temperature, loss.class_factors), labels
+    )
 
 
 def fit_class_factors(probabilities: Callable[[Tensor], Tensor], truth: Tensor) -> Tensor:

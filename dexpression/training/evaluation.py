@@ -33,7 +33,7 @@ Truth = Literal["labels", "votes"]
 class Evaluation:
     """Scores 0..1 over `n` faces.
 
-    `confusion` counts faces: one row a true label, one column a predicted label, both in the order of `labels`.
+    `confusion` counts faces: each row is a true label, each column a predicted one, both in the order of `labels`.
     """
 
     n: int
@@ -133,7 +133,7 @@ def _require_votes(source: Path) -> Path:
     if votes is None:
         raise DataError(
             f"No FER+ votes in {source.name} or beside it. Put {' or '.join(VOTE_FILES)} there, "
-            "or name the file with --votes-file."
+            "or name the file of votes."
         )
     return votes
 

@@ -17,16 +17,14 @@ from fastai.callback.schedule import fit_one_cycle  # noqa: F401  # fastai patch
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
 from fastai.torch_core import set_seed
-from fastcore.foundation import noop
 from torch import Tensor
-from torch.nn import functional
 
 from dexpression.artifact.export import load_exported
 from dexpression.errors import RecipeError
 from dexpression.network.architecture import DeXpression
 from dexpression.network.loss import EmotionLoss, label_logits
 from dexpression.training.augmentation import augmentations
-from dexpression.training.calibration import fit_class_factors, fit_temperature
+from dexpression.training.calibration import calibrate
 from dexpression.training.callbacks import (
     Bfloat16,
     Checkpoint,
@@ -155,24 +153,6 @@ def run_cycle(
     }
     learner.remove_cb(Bfloat16)  # an exported learner answers in float32, so float32 is calibrated and scored
     calibrate(learner)
-
-
-def calibrate(learner: Learner) -> None:
-    """Fit the class factors and the temperature on the valid split.
-
-    The factors are fitted to labels and votes, mixed as `blend` says, the temperature to labels alone.
-    """
-    with learner.no_bar(), learner.removed_cbs([learner.recorder]):  # the recorder would forget the run
-        logits, truth = learner.get_preds(act=noop)
-    labels, *votes = truth if has_votes(learner.dls) else (truth,)
-    loss, logits = learner.loss_func, logits.double()
-    blended = functional.one_hot(labels, len(learner.dls.vocab)).double()
-    if votes:
-        blended = torch.lerp(blended, votes[0].double(), loss.blend)
-    loss.class_factors = fit_class_factors(lambda factors: loss.probabilities(logits, 1.0, factors), blended)
-    loss.temperature = fit_temperature(
-        lambda temperature: loss.probabilities(logits, temperature, loss.class_factors), labels
-    )
 
 
 def class_weights(dataloaders: DataLoaders, balance: float) -> Tensor | None:

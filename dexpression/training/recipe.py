@@ -57,7 +57,7 @@ class Recipe:
     )
     # Every epoch adds a thousand to the seed, and numpy takes 32 bits.
     seed: int = option(0, "seed of weights, batches and augmentation", between=(0, 2**31))
-    start: Path | None = option(None, "export to continue from, instead of random weights")
+    start: Path | None = option(None, "export to continue from, instead of random weights", parse=Path)
     student_epochs: int = option(0, "epochs of self-distillation after training", between=(0, 10_000))
     teachers: int = option(3, "networks that teach in self-distillation, the trained one included", between=(1, 100))
 
@@ -67,7 +67,8 @@ class Recipe:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if not is_allowed(field, value):
-                raise RecipeError(f"{field.name} is {value}. It takes {allowed_values(field)}.")
+                whole = "whole numbers, " if isinstance(field.default, int) and isinstance(value, float) else ""
+                raise RecipeError(f"{field.name} is {value!r}. It takes {whole}{allowed_values(field)}.")
 
     @property
     def image_size(self) -> int:

@@ -1,6 +1,6 @@
 """Problem documents: the one form of every error that leaves the server (problem+json, RFC 9457).
 
-Both the Flask application and the HTTP server below it make their error responses here. Imports no Flask.
+Both the Flask application and the HTTP server below it make their error responses here, without Flask.
 """
 
 from __future__ import annotations

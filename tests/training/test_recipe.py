@@ -19,7 +19,8 @@ from tests.support.server import ROOT
     [
         ("seed", -1, "0 to 2147483648"),
         ("epochs", 0, "1 to 10000"),
-        ("epochs", 1.5, "1 to 10000"),
+        ("epochs", 1.5, "whole numbers, 1 to 10000"),
+        ("epochs", "3", "1 to 10000"),
         ("batch_size", 1, "2 to 65536"),
         ("learning_rate", 0.0, "1e-08 to 10.0"),
         ("blend", 1.1, "0.0 to 1.0"),
@@ -30,7 +31,7 @@ from tests.support.server import ROOT
 def test_a_value_out_of_range_is_refused_with_its_range(name, value, allowed):
     with pytest.raises(RecipeError) as refused:
         Recipe(**{name: value})
-    assert str(refused.value) == f"{name} is {value}. It takes {allowed}."
+    assert str(refused.value) == f"{name} is {value!r}. It takes {allowed}."
 
 
 @pytest.mark.parametrize(
@@ -44,7 +45,7 @@ def test_a_value_out_of_range_is_refused_with_its_range(name, value, allowed):
 def test_an_unknown_choice_is_refused_with_the_known_ones(name, choices):
     with pytest.raises(RecipeError) as refused:
         Recipe(**{name: "other"})
-    assert str(refused.value) == f"{name} is other. It takes {choices}."
+    assert str(refused.value) == f"{name} is 'other'. It takes {choices}."
 
 
 @pytest.mark.parametrize(("name", "limits"), [("seed", (0, 2**31)), ("blend", (0.0, 1.0)), ("epochs", (1, 10_000))])
