@@ -42,7 +42,8 @@ def project(portrait: Image.Image, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def run(command: list[str], project: Path) -> str:
-    environ = os.environ | {"PATH": f"{project / 'bin'}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(project)}
+    folders = [str(project / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]]  # also without activation
+    environ = os.environ | {"PATH": os.pathsep.join(folders), "PYTHONPATH": str(project)}
     done = subprocess.run(command, cwd=project, env=environ, capture_output=True, text=True, timeout=TIMEOUT)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
