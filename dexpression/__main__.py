@@ -190,7 +190,7 @@ def _model_parser() -> argparse.ArgumentParser:
         "--model",
         type=Path,
         default=Settings.model_path,
-        help="folder of an export, its .onnx file, or its .pkl file to predict with PyTorch (default: model)",
+        help="folder of an export, its .onnx file, or its .safetensors file to predict with PyTorch (default: model)",
     )
     return parser
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import onnxruntime
 
+from dexpression.errors import BrokenOnnxModel
+
 # Pixels (N, 1, H, W) in 0..255 -> probabilities (N, labels). Any number of threads may call a backend at once.
 Backend = Callable[[np.ndarray], np.ndarray]
 
@@ -18,17 +20,31 @@ def open_session(content: bytes, threads: int | None = None) -> onnxruntime.Infe
     options = onnxruntime.SessionOptions()
     # Threads that spin while they wait took 1.5 to 1.7 times the processor time for a photo, and saved no wall time.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Otherwise onnxruntime guesses the format, and would read some files, which are valid ONNX, as its own format.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     if threads:
         options.intra_op_num_threads = threads
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
 def onnx_backend(content: bytes, threads: int | None = None) -> Backend:
-    """The exported ONNX model as a backend; for `threads` see `open_session`."""
-    session = open_session(content, threads)
+    """The exported ONNX model as a backend; for `threads` see `open_session`.
+
+    Raises BrokenOnnxModel, now or when it is called, for a model that cannot run or gives no probabilities.
+    """
+    try:
+        session = open_session(content, threads)
+    except Exception as error:  # onnxruntime raises classes of its own, without a common base
+        raise BrokenOnnxModel(f"The ONNX model cannot be opened ({type(error).__name__}). Export it again.") from error
 
     def read(pixels: np.ndarray) -> np.ndarray:
-        [probabilities] = session.run([PROBABILITIES], {PIXELS: pixels})
-        return np.asarray(probabilities)
+        try:
+            [output] = session.run([PROBABILITIES], {PIXELS: pixels})
+        except Exception as error:
+            raise BrokenOnnxModel(f"The ONNX model cannot run ({type(error).__name__}). Export it again.") from error
+        probabilities = np.asarray(output)
+        if probabilities.shape[0] != len(pixels) or not ((probabilities >= 0) & (probabilities <= 1.001)).all():
+            raise BrokenOnnxModel("The ONNX model gives numbers that are no probabilities. Export it again.")
+        return probabilities
 
     return read

@@ -45,20 +45,16 @@ class BrokenManifest(ArtifactError):
     """The manifest is not valid, or does not fit the learner."""
 
 
-class BrokenLearner(ArtifactError):
-    """The learner's file is damaged, or holds something else."""
+class BrokenWeights(ArtifactError):
+    """The file of weights is damaged, or does not fit the network, or the network no longer answers as recorded."""
+
+
+class BrokenOnnxModel(ArtifactError):
+    """The ONNX model is damaged, or is not one that an export writes."""
 
 
 class DigestMismatch(ArtifactError):
     """A file is not the one that the manifest describes."""
-
-
-class ForeignClass(ArtifactError):
-    """The learner's file names a class or function that no learner needs; nothing of it was run."""
-
-
-class IncompatibleVersion(ArtifactError):
-    """The learner was exported with another version of fastai."""
 
 
 class PictureError(DeXpressionError):

@@ -42,7 +42,7 @@ class FaceClassifier:
 def load_classifier(model: str | os.PathLike[str]) -> tuple[FaceClassifier, Manifest]:
     """Load the ONNX model of an export, given by its folder or its .onnx file; raises ArtifactError.
 
-    If `model` is a learner's .pkl file, PyTorch runs that learner instead.
+    If `model` is an export's .safetensors or .pkl file, PyTorch runs the learner instead, from the .safetensors file.
     """
     from dexpression.artifact.manifest import load_onnx_model, names_learner
 

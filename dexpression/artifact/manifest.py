@@ -4,30 +4,41 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dexpression.artifact.onnx_model import check_onnx_model
+from dexpression.artifact.validation import find_fault
 from dexpression.errors import BrokenManifest, DigestMismatch, MissingArtifact
 
 STEM = "dexpression"
-LEARNER_SUFFIX, ONNX_SUFFIX, MANIFEST_SUFFIX = ".pkl", ".onnx", ".json"
+MAX_MANIFEST_BYTES = 4_000_000  # the shipped one has 30,000
+READ_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # a pipe must not block
+MAX_ONNX_BYTES = 64_000_000  # the shipped one has 2.4 million, in float32 it would have 9 million
+MAX_WEIGHTS_BYTES = 400_000_000  # the shipped ones have 9 million
 
 
 class ExportPaths(NamedTuple):
-    """The three files of one export. They lie in one folder and differ by suffix alone."""
+    """The files of one export. They lie in one folder and differ by suffix alone."""
 
-    learner: Path
-    onnx: Path
-    manifest: Path
+    manifest: Path  # the facts, as JSON
+    onnx: Path  # the ONNX model, which answers
+    weights: Path  # the weights of the learner, as safetensors
+    learner: Path  # the learner as fastai pickles it, for `fastai.load_learner`; no code of ours opens it
+
+
+SUFFIXES = ExportPaths(*map(Path, (".json", ".onnx", ".safetensors", ".pkl")))
+LEARNER_SUFFIXES = (str(SUFFIXES.weights), str(SUFFIXES.learner))
 
 
 def export_paths(model: str | os.PathLike[str]) -> ExportPaths:
     """Find the files of an export from its folder, or from any one of the files; nothing has to exist."""
     path = Path(model)
-    names_a_file = path.suffix in (LEARNER_SUFFIX, ONNX_SUFFIX, MANIFEST_SUFFIX) and not path.is_dir()
-    return _named(path) if names_a_file else files_in(path)
+    return _named(path) if _names_a_file(path) else files_in(path)
 
 
 def files_in(folder: Path) -> ExportPaths:
@@ -35,13 +46,17 @@ def files_in(folder: Path) -> ExportPaths:
     return _named(folder / STEM)
 
 
-def _named(stem: Path) -> ExportPaths:
-    return ExportPaths(*(stem.with_suffix(suffix) for suffix in (LEARNER_SUFFIX, ONNX_SUFFIX, MANIFEST_SUFFIX)))
-
-
 def names_learner(model: str | os.PathLike[str]) -> bool:
-    """Whether a path names the learner's file of an export, not its folder or another file."""
-    return Path(model) == export_paths(model).learner
+    """Whether a path names the learner of an export (its weights or its pickle), not its folder or another file."""
+    return _names_a_file(Path(model)) and Path(model).suffix in LEARNER_SUFFIXES
+
+
+def _names_a_file(path: Path) -> bool:
+    return path.suffix in map(str, SUFFIXES) and not path.is_dir()
+
+
+def _named(stem: Path) -> ExportPaths:
+    return ExportPaths(*(stem.with_suffix(str(suffix)) for suffix in SUFFIXES))
 
 
 @dataclass(frozen=True)
@@ -50,42 +65,36 @@ class Manifest:
 
     labels: list[str]
     image_size: int  # pixels a side
-    sha256: str  # of the learner's file
+    digests: dict[str, str]  # SHA-256 by suffix: `safetensors`, `pkl` and, if there is one, `onnx`
     normalisation: dict[str, float]  # mean and std of pixels in 0..1
     versions: dict[str, str]
     created: str  # ISO 8601, UTC
-    network: dict[str, Any] = field(default_factory=dict)
+    network: dict[str, Any]  # name, heads, weights, multiply_adds
+    calibration: dict[str, Any]  # temperature, blend, factors, and the split that they were fitted to
+    golden: list[list[float]]  # the learner's probabilities for `golden_faces`
     recipe: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
-    calibration: dict[str, Any] = field(default_factory=dict)
-    engine: dict[str, Any] = field(default_factory=dict)  # name and digest of the ONNX model; empty if there is none
     history: dict[str, Any] = field(default_factory=dict)  # losses and accuracy by epoch
     results: dict[str, Any] = field(default_factory=dict)
-    golden: list[list[float]] = field(default_factory=list)  # the learner's probabilities for `golden_faces`
 
     @classmethod
     def read(cls, path: Path) -> Manifest:
         """Read and check the JSON file; raises MissingArtifact or BrokenManifest."""
+        content = read_regular_file(path, MAX_MANIFEST_BYTES)
         try:
-            facts = json.loads(_read(path))
-            manifest = cls(**facts)
-        except (ValueError, TypeError) as error:
-            raise BrokenManifest(f"{path.name} is not a valid manifest ({error}). Export the learner again.") from error
-        manifest._check(path)
-        return manifest
+            facts = json.loads(content, parse_constant=_refuse_constant, parse_float=_parse_finite)
+        except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, NaN, or nested too deeply
+            reason = "nested too deeply" if isinstance(error, RecursionError) else error
+            raise BrokenManifest(f"{path.name} is not a valid manifest ({reason}). Export the learner again.") from None
+        fault = find_fault(facts)
+        if fault:
+            raise BrokenManifest(f"{path.name} is not a valid manifest ({fault}). Export the learner again.")
+        return cls(**facts)
 
-    def _check(self, path: Path) -> None:
-        fits = (
-            isinstance(self.labels, list)
-            and len(self.labels) >= 2
-            and all(isinstance(label, str) for label in self.labels)
-            and isinstance(self.image_size, int)
-            and isinstance(self.sha256, str)
-            and isinstance(self.versions, dict)
-            and isinstance(self.results, dict)
-        )
-        if not fits:
-            raise BrokenManifest(f"{path.name} lacks its labels, size, digest, versions or results. Export again.")
+    @property
+    def sha256(self) -> str:
+        """The digest of the weights, which identifies the model."""
+        return self.digests["safetensors"]
 
     def public_facts(self) -> dict[str, Any]:
         """The facts that a caller may see: digest, labels, input, data and scores of the model."""
@@ -104,42 +113,60 @@ class Manifest:
         } | {name: getattr(self, name) for name in public}
 
 
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a number")
+
+
+def _parse_finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError("it has a number that is too large")
+    return value
+
+
 class OnnxModel(NamedTuple):
-    """An ONNX model whose digest was checked, and the manifest of its export."""
+    """An ONNX model whose digest and operators were checked, and the manifest of its export."""
 
     content: bytes
     manifest: Manifest
 
 
 def load_onnx_model(model: str | os.PathLike[str]) -> OnnxModel:
-    """Read the ONNX model of an export, given by its folder or by one of its files.
+    """Read and check the ONNX model of an export, given by its folder or by one of its files.
 
-    Raises MissingArtifact, BrokenManifest or DigestMismatch.
+    Raises MissingArtifact, BrokenManifest, DigestMismatch or BrokenOnnxModel.
     """
     paths = export_paths(model)
     manifest = Manifest.read(paths.manifest)
-    if not manifest.engine:
+    if "onnx" not in manifest.digests:
         raise MissingArtifact(
             f"The export in {paths.onnx.parent} has no ONNX model. Train and export again, "
-            f"or name the learner: {paths.learner}"
+            f"or name the learner: {paths.weights}"
         )
-    return OnnxModel(read_checked(paths.onnx, manifest.engine.get("sha256", "")), manifest)
+    content = read_checked(paths.onnx, manifest, MAX_ONNX_BYTES)
+    return OnnxModel(check_onnx_model(content, len(manifest.labels), manifest.image_size), manifest)
 
 
-def read_checked(path: Path, sha256: str) -> bytes:
-    """Read a file of an export whose SHA-256 has to be `sha256`; raises MissingArtifact or DigestMismatch."""
-    content = _read(path)
-    if hashlib.sha256(content).hexdigest() != sha256:
+def read_checked(path: Path, manifest: Manifest, max_bytes: int) -> bytes:
+    """Read a file of an export, whose digest the manifest records; raises MissingArtifact or DigestMismatch."""
+    content = read_regular_file(path, max_bytes)
+    if hashlib.sha256(content).hexdigest() != manifest.digests.get(path.suffix.removeprefix(".")):
         raise DigestMismatch(
-            f"{path.name} is not the file that {path.with_suffix(MANIFEST_SUFFIX).name} describes (SHA-256 differs). "
+            f"{path.name} is not the file that {path.with_suffix('.json').name} describes (SHA-256 differs). "
             "Copy all files again from one export."
         )
     return content
 
 
-def _read(path: Path) -> bytes:
+def read_regular_file(path: Path, max_bytes: int) -> bytes:
+    """Read a file that is neither a device nor a pipe, which could block for ever, nor larger than `max_bytes`."""
     try:
-        return path.read_bytes()
+        with os.fdopen(os.open(path, READ_FLAGS), "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise MissingArtifact(f"{path} is not a regular file. Put an exported model there.")
+            if status.st_size > max_bytes:
+                raise MissingArtifact(f"{path} has more than {max_bytes} bytes. Put an exported model there.")
+            return file.read(max_bytes)
     except OSError as error:
         raise MissingArtifact(
             f"Cannot read {path} ({error.strerror}). Put an exported model there, or train one: "

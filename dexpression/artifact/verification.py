@@ -11,10 +11,10 @@ import numpy as np
 
 from dexpression.artifact.export import load_exported
 from dexpression.artifact.golden import golden_faces
-from dexpression.artifact.manifest import OnnxModel, export_paths, read_checked
+from dexpression.artifact.manifest import OnnxModel, export_paths, load_onnx_model
 from dexpression.artifact.quantisation import to_onnx
 from dexpression.engine import onnx_backend
-from dexpression.errors import BrokenLearner, DigestMismatch
+from dexpression.errors import BrokenWeights, DigestMismatch
 
 # Largest allowed differences of a probability. Other machines and versions of torch add numbers in another order.
 GOLDEN_TOLERANCE = 1e-3
@@ -25,9 +25,9 @@ ONNX_TOLERANCE = 0.03
 def verify_export(model: str | os.PathLike[str]) -> OnnxModel:
     """Return the ONNX model of an export after it was seen to answer as the learner does.
 
-    The learner has to give the probabilities that the manifest records for the golden inputs. For an export
-    without an ONNX model, one is made in float32. Raises what `load_exported` does, and BrokenLearner or DigestMismatch
-    where probabilities differ.
+    The learner has to give the probabilities that the manifest records for the golden inputs. For an export without
+    an ONNX model, one is made in float32. Raises what `load_exported` does, BrokenOnnxModel, and BrokenWeights or
+    DigestMismatch where probabilities differ.
     """
     from dexpression.network.inference import torch_backend
 
@@ -36,16 +36,14 @@ def verify_export(model: str | os.PathLike[str]) -> OnnxModel:
     faces = golden_faces(manifest.image_size)
     answers = torch_backend(learner)(faces)
     if not np.isfinite(answers).all():
-        raise BrokenLearner(f"{paths.learner.name} gives probabilities that are not numbers. Train and export again.")
+        raise BrokenWeights(f"{paths.weights.name} gives probabilities that are not numbers. Train and export again.")
     if manifest.golden and not np.allclose(answers, manifest.golden, atol=GOLDEN_TOLERANCE):
-        raise BrokenLearner(f"{paths.learner.name} no longer answers as when it was exported. Export it again.")
-    if manifest.engine:
-        content = read_checked(paths.onnx, manifest.engine.get("sha256", ""))
+        raise BrokenWeights(f"{paths.weights.name} no longer answers as when it was exported. Export it again.")
+    if "onnx" in manifest.digests:
+        content = load_onnx_model(model).content
     else:
         content = to_onnx(learner, manifest.image_size).SerializeToString()
     difference = np.abs(onnx_backend(content, threads=1)(faces) - answers).mean()
     if not difference <= ONNX_TOLERANCE:
-        raise DigestMismatch(
-            f"{paths.onnx.name} does not answer as {paths.learner.name} does. Export the learner again."
-        )
+        raise DigestMismatch(f"{paths.onnx.name} does not answer as the learner does. Export the learner again.")
     return OnnxModel(content, manifest)

@@ -134,9 +134,17 @@ class DeXpression(nn.Module):
     """
 
     def __init__(
-        self, stem: nn.Module, blocks: nn.Module, classifier: nn.Module, *, smallest: int, largest: int | None = None
+        self,
+        name: str,
+        stem: nn.Module,
+        blocks: nn.Module,
+        classifier: nn.Module,
+        *,
+        smallest: int,
+        largest: int | None = None,
     ) -> None:
         super().__init__()
+        self.name = name
         self.stem = stem
         self.blocks = blocks
         self.classifier = classifier
@@ -176,7 +184,7 @@ class DeXpression(nn.Module):
         stem = nn.Sequential(Convolution(1, 64, 7, stride=2), _halve(), nn.LocalResponseNorm(5))
         blocks = nn.Sequential(FeatEx(64), _halve(), FeatEx(272), _halve())
         classifier = nn.Sequential(nn.Flatten(), *_linear(272 * side * side, classes, heads))
-        return cls(stem, blocks, classifier, smallest=image_size, largest=image_size)
+        return cls("paper", stem, blocks, classifier, smallest=image_size, largest=image_size)
 
     @classmethod
     def compact(cls, classes: int = 7, heads: int = 1) -> DeXpression:
@@ -206,7 +214,14 @@ class DeXpression(nn.Module):
             channels = block.out_channels
         pooling = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.2)]
         classifier = nn.Sequential(*pooling, *_linear(channels, classes, heads))
-        return cls(stem, nn.Sequential(*blocks), classifier, smallest=8)
+        return cls("compact", stem, nn.Sequential(*blocks), classifier, smallest=8)
+
+
+def build_network(name: str, classes: int, heads: int, image_size: int) -> DeXpression:
+    """Build the network of this name, `compact` or `paper`, with new weights; the paper's is made for one size."""
+    if name == "paper":
+        return DeXpression.paper(classes, image_size, heads)
+    return DeXpression.compact(classes, heads)
 
 
 def count_multiply_adds(network: DeXpression, size: int) -> int:

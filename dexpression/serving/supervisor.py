@@ -17,8 +17,6 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator, MutableSequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -34,6 +32,7 @@ from dexpression.settings import Settings
 PROCESSES = multiprocessing.get_context("spawn")  # the same on every system; a fork would copy locked locks
 START_SECONDS = 60  # until all workers have to be ready
 REMEDY = "See the log above, or lower DEXPRESSION_WORKERS."
+VERIFY_SECONDS = 120  # until a verification is killed; it takes about 5 on an idle machine
 POLL_SECONDS = 1.0  # between two looks at the workers and at the files of the model
 
 logger = logging.getLogger(__name__)
@@ -101,10 +100,7 @@ class Supervisor:
         """Verify the model while the workers import; raises StartError, and what `verify_export` raises."""
         with verification(self._settings.model_path) as verified:
             self._workers = [self._new_worker(number) for number in range(self._settings.workers)]
-            try:
-                self._model = verified.result()
-            except BrokenProcessPool:
-                raise StartError("The process that verifies the model died. Is there enough free memory?") from None
+            self._model = verified.result()
         self._listener.listen(1024)
         for worker in self._workers:
             worker.send_model(self._model)
@@ -171,12 +167,11 @@ class Supervisor:
     def _reload(self) -> None:
         try:
             with verification(self._settings.model_path, nice=5) as verified:
-                while not verified.done():
+                while not verified.is_done():
                     self._poll_workers()
                 model = verified.result()
         except Exception as error:  # a failed verification must never stop the server
-            reason = error if isinstance(error, DeXpressionError) else f"Verification failed ({type(error).__name__})."
-            logger.error("The new model is not used; the old one still answers. %s", reason)
+            logger.error("The new model is not used; the old one still answers. %s", error)
             return
         if model == self._model:
             return
@@ -186,26 +181,67 @@ class Supervisor:
         logger.info("The new model %s answers from now on.", model.manifest.sha256[:12])
 
 
+class Verification:
+    """A process that runs `verify_export`, so that torch's memory is freed with it, and that can be killed."""
+
+    def __init__(self, model_path: Path, nice: int) -> None:
+        self._pipe, child_end = PROCESSES.Pipe(duplex=False)
+        self._process = PROCESSES.Process(target=_verify, args=(child_end, model_path, nice), daemon=True)
+        self._process.start()
+        child_end.close()
+        self._deadline = time.monotonic() + VERIFY_SECONDS
+
+    def is_done(self) -> bool:
+        """Whether `result` returns or raises at once."""
+        return self._pipe.poll() or time.monotonic() > self._deadline
+
+    def result(self) -> OnnxModel:
+        """Wait for the verified model; raises what `verify_export` raises, and StartError for no result in time."""
+        if not self._pipe.poll(max(0.0, self._deadline - time.monotonic())):
+            raise StartError(f"The verification of the model took longer than {VERIFY_SECONDS} s. Export it again.")
+        try:
+            result: OnnxModel | DeXpressionError = self._pipe.recv()
+        except EOFError:
+            raise StartError("The process that verifies the model died. Is there enough free memory?") from None
+        if isinstance(result, DeXpressionError):
+            raise result
+        return result
+
+    def kill(self) -> None:
+        """End the process, whatever it does."""
+        self._process.kill()
+        self._process.join()
+        self._pipe.close()
+
+
 @contextlib.contextmanager
-def verification(model_path: Path, nice: int = 0) -> Iterator[Future[OnnxModel]]:
-    """Run `verify_export` in a separate process, so that torch's memory is freed with it."""
-    with ProcessPoolExecutor(1, PROCESSES) as executor:
-        yield executor.submit(_verify, model_path, nice)
+def verification(model_path: Path, nice: int = 0) -> Iterator[Verification]:
+    """Start a verification, and kill it at the end of the block, also when the server stops meanwhile."""
+    verifying = Verification(model_path, nice)
+    try:
+        yield verifying
+    finally:
+        verifying.kill()
 
 
 # The two functions below run in processes of their own. Each imports what it needs, so that a worker loads no torch and
 # the supervisor no Flask.
 
 
-def _verify(model_path: Path, nice: int) -> OnnxModel:
-    """Verify an export; `nice` lowers the priority of the process, where the system supports it."""
+def _verify(pipe: Connection, model_path: Path, nice: int) -> None:
+    """Send the verified model, or the reason against it; `nice` lowers the priority, where the system supports it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the supervisor handles it
     if nice and hasattr(os, "nice"):
         os.nice(nice)
     warnings.simplefilter("ignore")  # fastai's imports warn
     from dexpression.artifact.verification import verify_export
 
-    return verify_export(model_path)
+    try:
+        pipe.send(verify_export(model_path))
+    except DeXpressionError as error:
+        pipe.send(error)
+    except Exception as error:
+        pipe.send(StartError(f"The verification of the model failed ({type(error).__name__}). Export it again."))
 
 
 def _run_worker(

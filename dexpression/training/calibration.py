@@ -10,6 +10,7 @@ from fastcore.foundation import noop
 from torch import Tensor
 from torch.nn import functional
 
+from dexpression.artifact.validation import FACTORS, TEMPERATURES
 from dexpression.training.data import has_votes
 
 
@@ -51,14 +52,14 @@ def fit_class_factors(probabilities: Callable[[Tensor], Tensor], truth: Tensor) 
         return (log_factors.square() * weight).mean() - likelihood  # a prior: few faces move a factor little
 
     _minimise(loss, log_factors)
-    return factors().detach().float()
+    return factors().detach().float().clamp(*FACTORS)
 
 
 def fit_temperature(probabilities: Callable[[Tensor], Tensor], labels: Tensor) -> float:
     """Fit the temperature at which `probabilities(temperature)` (N, C) maximise the likelihood of the labels (N,)."""
     log_temperature = torch.zeros((), dtype=torch.double, requires_grad=True)
     _minimise(lambda: functional.nll_loss(probabilities(log_temperature.exp()).log(), labels), log_temperature)
-    return float(log_temperature.detach().exp())
+    return float(log_temperature.detach().exp().clamp(*TEMPERATURES))
 
 
 def _minimise(loss: Callable[[], Tensor], parameter: Tensor) -> None:

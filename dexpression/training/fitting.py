@@ -21,7 +21,7 @@ from torch import Tensor
 
 from dexpression.artifact.export import load_exported
 from dexpression.errors import RecipeError
-from dexpression.network.architecture import DeXpression
+from dexpression.network.architecture import DeXpression, build_network
 from dexpression.network.loss import EmotionLoss, label_logits
 from dexpression.training.augmentation import augmentations
 from dexpression.training.calibration import calibrate
@@ -174,8 +174,8 @@ def accuracy(logits: Tensor, labels: Tensor, *_votes: Tensor) -> Tensor:
 
 
 def _new_network(dataloaders: DataLoaders, recipe: Recipe) -> DeXpression:
-    build = DeXpression.paper if recipe.network == "paper" else DeXpression.compact
-    return build(classes=len(dataloaders.vocab), heads=2 if has_votes(dataloaders) else 1)
+    heads = 2 if has_votes(dataloaders) else 1
+    return build_network(recipe.network, len(dataloaders.vocab), heads, recipe.image_size)
 
 
 def _start_network(start: Path, dataloaders: DataLoaders, recipe: Recipe) -> DeXpression:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
 
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
@@ -13,7 +12,6 @@ from dexpression.artifact.export import export_learner, strip_for_inference
 from dexpression.artifact.manifest import Manifest
 from dexpression.artifact.quantisation import to_int8, to_onnx
 from dexpression.engine import onnx_backend
-from dexpression.network.architecture import count_multiply_adds
 from dexpression.training.data import images_per_label, stack_pixels
 from dexpression.training.distillation import train_student
 from dexpression.training.evaluation import evaluate_backend, evaluate_learner
@@ -46,7 +44,9 @@ def train_network(dataloaders: DataLoaders, recipe: Recipe, runs: Path) -> Learn
 def export_run(learner: Learner, recipe: Recipe, data_name: str, output: Path) -> Manifest:
     """Score a trained learner on its valid split, quantise it, and write the export into `output`."""
     onnx_model = quantise_learner(learner, recipe.image_size)
-    facts = describe_run(learner, recipe, data_name) | {
+    facts = {
+        "recipe": recipe.facts(),
+        "data": {"name": data_name, "images": images_per_label(learner.dls)},
         "history": learner.history,
         "results": {"split": "valid"}
         | {name: result.to_dict() for name, result in evaluate_learner(learner).items()}
@@ -55,25 +55,6 @@ def export_run(learner: Learner, recipe: Recipe, data_name: str, output: Path) -
     manifest = export_learner(learner, output, recipe.image_size, facts, onnx_model)
     logger.info("Exported to %s. A server that serves this folder loads it within seconds.", output)
     return manifest
-
-
-def describe_run(learner: Learner, recipe: Recipe, data_name: str) -> dict[str, Any]:
-    """The manifest's facts about network, recipe, data and calibration of a trained learner."""
-    network, loss = learner.model, learner.loss_func
-    return {
-        "network": {
-            "name": recipe.network,
-            "weights": sum(weight.numel() for weight in network.parameters()),
-            "multiply_adds": count_multiply_adds(network, recipe.image_size),
-        },
-        "recipe": recipe.facts(),
-        "data": {"name": data_name, "images": images_per_label(learner.dls)},
-        "calibration": {
-            "split": "valid",
-            "temperature": loss.temperature,
-            "factors": dict(zip(learner.dls.vocab, loss.class_factors.tolist(), strict=True)),
-        },
-    }
 
 
 def quantise_learner(learner: Learner, image_size: int) -> bytes:
