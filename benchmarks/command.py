@@ -15,7 +15,7 @@ from statistics import median
 from PIL import Image
 from skimage.data import astronaut
 
-MODELS = {"ONNX model": "model", "learner": "model/dexpression.pkl"}
+MODELS = {"ONNX model": "model", "learner": "model/dexpression.safetensors"}
 ROUNDS = 5
 
 

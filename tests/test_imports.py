@@ -72,7 +72,8 @@ PLACES = {
     "prometheus_client": {"web", "serving/shared_metrics.py"},
     "matplotlib": {"figures"},
     "onnxruntime": {"engine.py", "artifact/quantisation.py"},
-    "onnx": {"artifact/quantisation.py"},
+    "onnx": {"artifact/quantisation.py", "artifact/onnx_model.py"},
+    "safetensors": {"artifact/weights.py"},
     "sklearn": {"training"},
     "cv2": set(),
 }

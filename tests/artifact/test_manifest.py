@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -13,16 +14,19 @@ from dexpression.errors import BrokenManifest, DigestMismatch, MissingArtifact
 from dexpression.labels import SEVEN
 from tests.support.exports import change_manifest
 
+MINE = ("mine.json", "mine.onnx", "mine.safetensors", "mine.pkl")
+
 
 def test_a_folder_means_the_files_named_dexpression_in_it(tmp_path):
     assert export_paths(tmp_path) == tuple(
-        tmp_path / name for name in ("dexpression.pkl", "dexpression.onnx", "dexpression.json")
+        tmp_path / name
+        for name in ("dexpression.json", "dexpression.onnx", "dexpression.safetensors", "dexpression.pkl")
     )
 
 
-@pytest.mark.parametrize("name", ["mine.pkl", "mine.onnx", "mine.json"])
-def test_each_file_of_an_export_leads_to_the_other_two(tmp_path, name):
-    assert export_paths(tmp_path / name) == tuple(tmp_path / name for name in ("mine.pkl", "mine.onnx", "mine.json"))
+@pytest.mark.parametrize("name", MINE)
+def test_each_file_of_an_export_leads_to_the_others(tmp_path, name):
+    assert export_paths(tmp_path / name) == tuple(tmp_path / name for name in MINE)
 
 
 @pytest.mark.parametrize("name", ["missing", "missing.v2"])
@@ -59,17 +63,71 @@ def test_an_invalid_manifest_is_refused(model, content):
     [
         {"labels": "HAPPY"},
         {"labels": ["HAPPY"]},
+        {"labels": ["HAPPY"] * 7},
         {"labels": [1, 2]},
+        {"labels": 5},
+        {"labels": None},
+        {"labels": ["A<script>", "B"]},
         {"image_size": "48"},
-        {"sha256": None},
+        {"image_size": -4},
+        {"image_size": True},
+        {"image_size": 10**9},
+        {"digests": {}},
+        {"digests": {"safetensors": "x"}},
+        {"digests": {"safetensors": "0" * 64, "../../x": "0" * 64}},
+        {"normalisation": 1},
+        {"normalisation": {"mean": "0.5", "std": 0.25}},
         {"versions": []},
+        {"versions": {"fastai": 2}},
+        {"network": {"name": "other", "heads": 1}},
+        {"network": {"name": "compact", "heads": 10**6}},
+        {"calibration": {"temperature": 0, "blend": 0, "factors": {}}},
+        {"calibration": {"temperature": 1, "blend": 0, "factors": {"HAPPY": 1}}},
+        {"golden": "x"},
+        {"golden": [[1, 2]]},
+        {"golden": [[2.0] * 7] * 16},
         {"results": 1},
+        {"unknown": 1},
+        {"data": {"x": [[[[[[[[[[[[[1]]]]]]]]]]]]]}},
     ],
+    ids=str,
 )
-def test_a_manifest_with_a_field_of_a_wrong_type_is_refused(model, change):
+def test_a_manifest_with_a_value_of_a_wrong_type_or_range_is_refused(model, change):
     change_manifest(model, **change)
-    with pytest.raises(BrokenManifest, match="lacks its labels, size, digest, versions or results"):
+    with pytest.raises(BrokenManifest, match=r"is not a valid manifest \((its|it has|it is)"):
         Manifest.read(export_paths(model).manifest)
+
+
+@pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_a_manifest_with_a_constant_that_is_not_json_is_refused(model, constant):
+    path = export_paths(model).manifest
+    path.write_text(path.read_text().replace('"image_size": 48', f'"image_size": {constant}'))
+    with pytest.raises(BrokenManifest, match=r"is not a number|too large"):
+        Manifest.read(path)
+
+
+def test_a_manifest_that_is_nested_too_deeply_is_refused(model):
+    path = export_paths(model).manifest
+    path.write_text("[" * 100_000)
+    with pytest.raises(BrokenManifest, match="nested too deeply"):
+        Manifest.read(path)
+
+
+def test_a_file_that_is_too_large_is_not_read(model):
+    path = export_paths(model).manifest
+    with path.open("r+b") as file:
+        file.truncate(10**10)  # without content, so that it takes no room on the disk
+    with pytest.raises(MissingArtifact, match="has more than 4000000 bytes"):
+        Manifest.read(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+@pytest.mark.parametrize("suffix", [".json", ".onnx"])
+def test_a_pipe_is_refused_at_once(model, suffix):
+    model.with_suffix(suffix).unlink()
+    os.mkfifo(model.with_suffix(suffix))
+    with pytest.raises(MissingArtifact, match="is not a regular file"):
+        load_onnx_model(model)
 
 
 def test_public_facts_have_the_scores_of_each_result_and_its_split_but_no_confusion_matrix(model):
@@ -78,7 +136,7 @@ def test_public_facts_have_the_scores_of_each_result_and_its_split_but_no_confus
     facts = Manifest.read(export_paths(model).manifest).public_facts()
     assert facts["results"] == {"seven": {"split": "valid"} | score}
     assert (facts["labels"], facts["input"]["width"]) == (list(SEVEN), 48)
-    assert not {"recipe", "history", "golden", "engine"} & facts.keys()
+    assert not {"recipe", "history", "golden", "digests"} & facts.keys()
 
 
 def test_the_onnx_model_is_loaded_from_the_folder_or_from_any_file(model):
@@ -107,5 +165,5 @@ def test_a_missing_file_is_refused_with_the_command_that_makes_one(model: Path, 
 
 
 def test_an_export_without_an_onnx_model_is_refused_with_the_path_of_its_learner(exported):
-    with pytest.raises(MissingArtifact, match=r"has no ONNX model\. .* name the learner: .*dexpression\.pkl"):
+    with pytest.raises(MissingArtifact, match=r"has no ONNX model\. .* name the learner: .*dexpression\.safetensors"):
         load_onnx_model(exported.parent)

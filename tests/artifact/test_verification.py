@@ -15,11 +15,12 @@ from dexpression.artifact.export import export_learner, load_exported
 from dexpression.artifact.golden import golden_faces
 from dexpression.artifact.manifest import export_paths
 from dexpression.artifact.verification import verify_export
+from dexpression.artifact.weights import encode_weights
 from dexpression.engine import onnx_backend
-from dexpression.errors import BrokenLearner, DigestMismatch
+from dexpression.errors import BrokenWeights, DigestMismatch
 from dexpression.network.inference import torch_backend
 from dexpression.settings import Settings
-from tests.support.exports import change_manifest
+from tests.support.exports import change_manifest, replace_file
 
 
 def export_changed(model: Path, bias_change: float, onnx_model: bytes | None = None) -> None:
@@ -42,7 +43,7 @@ def test_a_sound_export_is_verified_and_its_onnx_model_answers_as_its_learner(ex
     assert np.abs(onnx_backend(content)(faces) - torch_backend(learner)(faces)).mean() < 0.03
 
 
-@pytest.mark.parametrize("suffix", [".pkl", ".onnx", ".json"])
+@pytest.mark.parametrize("suffix", [".safetensors", ".pkl", ".onnx", ".json"])
 def test_an_export_with_another_name_is_verified_by_its_own_manifest(model, suffix):
     for path in export_paths(model):
         path.rename(path.with_stem("mine"))
@@ -54,19 +55,24 @@ def test_an_export_with_another_name_is_verified_by_its_own_manifest(model, suff
 def test_an_export_without_an_onnx_model_gets_one_in_float32(exported):
     content, manifest = verify_export(exported)
     faces = golden_faces(48)
-    assert manifest.engine == {}
+    assert "onnx" not in manifest.digests
     assert onnx_backend(content)(faces) == pytest.approx(torch_backend(load_exported(exported)[0])(faces), abs=1e-4)
 
 
 def test_a_learner_that_does_not_give_its_golden_answers_is_refused(model):
     export_changed(model, bias_change=50.0)
-    with pytest.raises(BrokenLearner, match="no longer answers"):
+    with pytest.raises(BrokenWeights, match="no longer answers"):
         verify_export(model)
 
 
-def test_a_learner_with_a_weight_that_is_not_a_number_is_refused(model):
-    export_changed(model, bias_change=float("nan"))
-    with pytest.raises(BrokenLearner, match="probabilities that are not numbers"):
+def test_a_learner_with_a_weight_that_is_not_a_number_is_neither_exported_nor_verified(model):
+    with pytest.raises(BrokenWeights, match="Train at a lower learning rate"):
+        export_changed(model, bias_change=float("nan"))
+    network = load_exported(model)[0].model
+    with torch.no_grad():
+        network.classifier[-1].bias[0] = float("nan")
+    replace_file(export_paths(model).weights, encode_weights(network))
+    with pytest.raises(BrokenWeights, match="probabilities that are not numbers"):
         verify_export(model)
 
 

@@ -33,7 +33,7 @@ from tests.support.web import MULTIPART, multipart
 pytestmark = pytest.mark.slow
 
 FOLDER = Settings.model_path
-LEARNER, ONNX_MODEL, MANIFEST = export_paths(FOLDER)
+MANIFEST, ONNX_MODEL, _, LEARNER = export_paths(FOLDER)
 RECORDED = np.array(Manifest.read(MANIFEST).golden)  # the learner's golden answers
 PICTURES = [encode(Image.fromarray(pixels[0])) for pixels in golden_faces(48)]
 
@@ -172,7 +172,7 @@ def test_a_face_in_a_photo_gets_the_same_answer_from_http_python_and_the_learner
 
 
 def test_http_and_python_name_the_model_by_the_digest_of_its_learner(server):
-    digest = hashlib.sha256(LEARNER.read_bytes()).hexdigest()
+    digest = hashlib.sha256(export_paths(LEARNER).weights.read_bytes()).hexdigest()
     models = (FOLDER, ONNX_MODEL, LEARNER)
     assert {Predictor.load(model).public_facts()["sha256"] for model in models} == {digest}
     assert server.model_names() == (digest, digest)

@@ -27,7 +27,7 @@ pytestmark = [
 ]
 
 REPLACEMENTS = int(os.environ.get("REPLACEMENTS", "3"))
-FILES = "dexpression.pkl", "dexpression.onnx", "dexpression.json"
+FILES = "dexpression.safetensors", "dexpression.onnx", "dexpression.json"
 FACE = encode(draw_face("HAPPY", 0))
 REFUSED, LOADED = "The new model is not used", "answers from now on"
 FAULTS = {

@@ -16,6 +16,9 @@ from pathlib import Path
 import onnx
 import pytest
 
+from dexpression.artifact.manifest import export_paths
+from dexpression.errors import StartError
+from dexpression.serving import supervisor
 from dexpression.serving.shared_metrics import PREFIX
 from tests.support.faces import draw_face, encode
 from tests.support.server import Server, ask, connect, read_file, sha256
@@ -94,7 +97,7 @@ def test_a_new_model_is_loaded_by_every_worker_without_losing_a_request(server, 
     old, new = sha256(model), sha256(other_model)
     with server.callers(pause=0.1):  # without a pause, the verification, which has a low priority, would take long
         server.wait(lambda: server.answers[200, old] > 20)
-        for name in ("dexpression.pkl", "dexpression.onnx", "dexpression.json"):
+        for name in ("dexpression.safetensors", "dexpression.pkl", "dexpression.onnx", "dexpression.json"):
             shutil.copy(other_model.with_name(name), model.with_name(name))
         server.wait(lambda: server.answers[200, new] > 20)
         server.wait(lambda: server.worker_counts() == {new: 2})
@@ -112,7 +115,7 @@ def test_a_new_onnx_model_of_the_same_learner_is_loaded(server, model):
     onnx_model.producer_name = "another"
     content = onnx_model.SerializeToString()
     manifest = json.loads(model.with_suffix(".json").read_text())
-    manifest["engine"]["sha256"] = hashlib.sha256(content).hexdigest()
+    manifest["digests"]["onnx"] = hashlib.sha256(content).hexdigest()
     model.with_suffix(".onnx").write_bytes(content)
     model.with_suffix(".json").write_text(json.dumps(manifest))
     server.wait(lambda: f"The new model {sha256(model)[:12]} answers from now on." in server.log)
@@ -124,7 +127,7 @@ def test_a_damaged_export_is_not_loaded_and_the_log_says_why(server, model):
     old = sha256(model)
     for name, content, reason in (
         ("dexpression.onnx", b"x", "dexpression.onnx is not the file that dexpression.json describes"),
-        ("dexpression.pkl", b"x", "dexpression.pkl is not the file that dexpression.json describes"),
+        ("dexpression.safetensors", b"x", "dexpression.safetensors is not the file that dexpression.json describes"),
         ("dexpression.json", b"{}", "dexpression.json is not a valid manifest"),
     ):
         model.with_name(name).write_bytes(content)
@@ -230,3 +233,30 @@ def test_workers_do_not_load_torch(server):
     maps = [read_file(Path(f"/proc/{worker}/maps")) for worker in server.workers()]
     assert len(maps) == 2
     assert all("onnxruntime" in text and "libtorch" not in text for text in maps)
+
+
+def test_a_verification_past_its_deadline_is_killed(model, monkeypatch):
+    monkeypatch.setattr(supervisor, "VERIFY_SECONDS", 0)
+    with supervisor.verification(model) as verifying:
+        assert verifying.is_done()
+        with pytest.raises(StartError, match="took longer than 0 s"):
+            verifying.result()
+        process = verifying._process
+        assert process.is_alive()
+    assert process.exitcode == -signal.SIGKILL
+
+
+def test_a_server_that_stops_kills_a_verification(server, model):
+    os.kill(server.process.pid, signal.SIGHUP)
+    server.wait(lambda: len(server.workers()) > 2)  # two workers, and the verification
+    server.stop()
+    assert server.process.returncode == 0
+    assert "The new model" not in server.log
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_in_place_of_a_file_is_refused_at_once(server, model):
+    manifest = export_paths(model).manifest
+    manifest.unlink()
+    os.mkfifo(manifest)
+    server.wait(lambda: "dexpression.json is not a regular file" in server.log)

@@ -37,10 +37,11 @@ def change_manifest(model: Path, **changes: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def replace_learner(model: Path, content: bytes) -> None:
-    """Replace the learner's file, and its digest in the manifest, as an attacker with access to the folder can."""
-    export_paths(model).learner.write_bytes(content)
-    change_manifest(model, sha256=hashlib.sha256(content).hexdigest())
+def replace_file(path: Path, content: bytes) -> None:
+    """Replace a file of an export, and its digest in the manifest, as an attacker with access to the folder can."""
+    path.write_bytes(content)
+    digests = json.loads(export_paths(path).manifest.read_text())["digests"]
+    change_manifest(path, digests=digests | {path.suffix[1:]: hashlib.sha256(content).hexdigest()})
 
 
 def _spread_logits(network: DeXpression) -> None:
