@@ -21,7 +21,7 @@ def encode_weights(network: nn.Module) -> bytes:
 
 
 def fill_weights(network: nn.Module, content: bytes) -> None:
-    """Fill a network with encoded weights; raises BrokenWeights unless every name, shape and type is the network's."""
+    """Fill a network with encoded weights; raises BrokenWeights unless all names, shapes and types fit."""
     from safetensors.torch import load
 
     try:
@@ -41,4 +41,6 @@ def fill_weights(network: nn.Module, content: bytes) -> None:
             f"The weights do not fit the network: {len(differing)} names, shapes or types differ, "
             f"such as {sorted(differing)[0][:60]!r}. Copy all files again from one export."
         )
+    if not all(tensor.isfinite().all() for tensor in weights.values()):
+        raise BrokenWeights("The weights have values that are not numbers. Train and export again.")
     network.load_state_dict(weights)

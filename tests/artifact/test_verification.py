@@ -72,7 +72,7 @@ def test_a_learner_with_a_weight_that_is_not_a_number_is_neither_exported_nor_ve
     with torch.no_grad():
         network.classifier[-1].bias[0] = float("nan")
     replace_file(export_paths(model).weights, encode_weights(network))
-    with pytest.raises(BrokenWeights, match="probabilities that are not numbers"):
+    with pytest.raises(BrokenWeights, match="values that are not numbers"):
         verify_export(model)
 
 
