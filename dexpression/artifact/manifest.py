@@ -16,7 +16,7 @@ from dexpression.artifact.validation import find_fault
 from dexpression.errors import BrokenManifest, DigestMismatch, MissingArtifact
 
 STEM = "dexpression"
-MAX_MANIFEST_BYTES = 4_000_000  # the shipped one has 30,000
+MAX_MANIFEST_BYTES = 4_000_000  # the shipped one has 19,000
 READ_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # a pipe must not block
 MAX_ONNX_BYTES = 64_000_000  # the shipped one has 2.4 million, in float32 it would have 9 million
 MAX_WEIGHTS_BYTES = 400_000_000  # the shipped ones have 9 million
@@ -158,7 +158,7 @@ def read_checked(path: Path, manifest: Manifest, max_bytes: int) -> bytes:
 
 
 def read_regular_file(path: Path, max_bytes: int) -> bytes:
-    """Read a file that is neither a device nor a pipe, which could block for ever, nor larger than `max_bytes`."""
+    """Read a file that is neither a device nor a pipe, whose reading could block, nor larger than `max_bytes`."""
     try:
         with os.fdopen(os.open(path, READ_FLAGS), "rb") as file:
             status = os.fstat(file.fileno())
