@@ -43,7 +43,7 @@ def onnx_backend(content: bytes, threads: int | None = None) -> Backend:
         except Exception as error:
             raise BrokenOnnxModel(f"The ONNX model cannot run ({type(error).__name__}). Export it again.") from error
         probabilities = np.asarray(output)
-        fits = (probabilities >= 0).all() and np.allclose(probabilities.sum(axis=1), 1, atol=1e-2)  # NaN fits neither
+        fits = (probabilities >= 0).all() and (abs(probabilities.sum(axis=1) - 1) <= 1e-2).all()  # NaN fits neither
         if len(probabilities) != len(pixels) or not fits:
             raise BrokenOnnxModel("The ONNX model gives numbers that are no probabilities. Export it again.")
         return probabilities

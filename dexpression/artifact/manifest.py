@@ -31,8 +31,8 @@ class ExportPaths(NamedTuple):
     learner: Path  # the learner as fastai pickles it, for `fastai.load_learner`; no code of ours opens it
 
 
-SUFFIXES = ExportPaths(*map(Path, (".json", ".onnx", ".safetensors", ".pkl")))
-LEARNER_SUFFIXES = (str(SUFFIXES.weights), str(SUFFIXES.learner))
+SUFFIXES = (".json", ".onnx", ".safetensors", ".pkl")  # in the order of ExportPaths
+LEARNER_SUFFIXES = (".safetensors", ".pkl")
 
 
 def export_paths(model: str | os.PathLike[str]) -> ExportPaths:
@@ -52,11 +52,11 @@ def names_learner(model: str | os.PathLike[str]) -> bool:
 
 
 def _names_a_file(path: Path) -> bool:
-    return path.suffix in map(str, SUFFIXES) and not path.is_dir()
+    return path.suffix in SUFFIXES and not path.is_dir()
 
 
 def _named(stem: Path) -> ExportPaths:
-    return ExportPaths(*(stem.with_suffix(str(suffix)) for suffix in SUFFIXES))
+    return ExportPaths(*(stem.with_suffix(suffix) for suffix in SUFFIXES))
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,12 @@ def load_onnx_model(model: str | os.PathLike[str]) -> OnnxModel:
             f"The export in {paths.onnx.parent} has no ONNX model. Train and export again, "
             f"or name the learner: {paths.weights}"
         )
-    content = read_checked(paths.onnx, manifest, MAX_ONNX_BYTES)
+    return read_onnx_model(paths.onnx, manifest)
+
+
+def read_onnx_model(path: Path, manifest: Manifest) -> OnnxModel:
+    """Read and check the ONNX model that a manifest describes; raises what `load_onnx_model` does."""
+    content = read_checked(path, manifest, MAX_ONNX_BYTES)
     return OnnxModel(check_onnx_model(content, len(manifest.labels), manifest.image_size), manifest)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from dexpression.artifact.export import load_exported
 from dexpression.artifact.golden import golden_faces
-from dexpression.artifact.manifest import OnnxModel, export_paths, load_onnx_model
+from dexpression.artifact.manifest import OnnxModel, export_paths, read_onnx_model
 from dexpression.artifact.quantisation import to_onnx
 from dexpression.engine import onnx_backend
 from dexpression.errors import BrokenWeights, DigestMismatch
@@ -37,10 +37,10 @@ def verify_export(model: str | os.PathLike[str]) -> OnnxModel:
     answers = torch_backend(learner)(faces)
     if not np.isfinite(answers).all():
         raise BrokenWeights(f"{paths.weights.name} gives probabilities that are not numbers. Train and export again.")
-    if manifest.golden and not np.allclose(answers, manifest.golden, atol=GOLDEN_TOLERANCE):
+    if not np.allclose(answers, manifest.golden, atol=GOLDEN_TOLERANCE):
         raise BrokenWeights(f"{paths.weights.name} no longer answers as when it was exported. Export it again.")
     if "onnx" in manifest.digests:
-        content = load_onnx_model(model).content
+        content = read_onnx_model(paths.onnx, manifest).content  # by the manifest of the learner, not by a newer one
     else:
         content = to_onnx(learner, manifest.image_size).SerializeToString()
     difference = np.abs(onnx_backend(content, threads=1)(faces) - answers).mean()

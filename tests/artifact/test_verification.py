@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 import torch
+from fastai.learner import Learner
 from onnx import numpy_helper
 
+from dexpression.artifact import verification
 from dexpression.artifact.export import export_learner, load_exported
 from dexpression.artifact.golden import golden_faces
-from dexpression.artifact.manifest import export_paths
+from dexpression.artifact.manifest import Manifest, export_paths
 from dexpression.artifact.verification import verify_export
 from dexpression.artifact.weights import encode_weights
 from dexpression.engine import onnx_backend
@@ -84,4 +87,16 @@ def test_the_onnx_model_of_another_learner_is_refused(model):
             weight.CopyFrom(numpy_helper.from_array(-values, weight.name))
     export_changed(model, 0.0, other.SerializeToString())
     with pytest.raises(DigestMismatch, match="does not answer as"):
+        verify_export(model)
+
+
+def test_an_export_that_arrives_during_a_verification_is_not_mixed_with_the_one_before(model, other_model, monkeypatch):
+    def load_then_replace(path: Path) -> tuple[Learner, Manifest]:
+        loaded = load_exported(path)
+        for new, old in zip(export_paths(other_model), export_paths(model), strict=True):
+            shutil.copy(new, old)
+        return loaded
+
+    monkeypatch.setattr(verification, "load_exported", load_then_replace)
+    with pytest.raises(DigestMismatch, match=r"dexpression\.onnx is not the file"):
         verify_export(model)
