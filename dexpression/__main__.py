@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
+import logging
 import os
 import re
 import sys
@@ -11,11 +14,12 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import Field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 from dexpression.errors import DeXpressionError
+from dexpression.files import printable
 from dexpression.labels import LabelSet
-from dexpression.logs import start_logging
+from dexpression.logs import PACKAGE, start_logging
 from dexpression.options import plain_meaning
 from dexpression.reading import Detect
 from dexpression.settings import Settings, describe_settings
@@ -23,31 +27,59 @@ from dexpression.settings import Settings, describe_settings
 if TYPE_CHECKING:
     from dexpression.training.recipe import Recipe
 
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+    Commands = argparse._SubParsersAction["_Parser"]
 
 # Each command imports what it needs, because torch and fastai take seconds and `predict` and `--help` need neither.
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; an error that the caller can fix ends it with one line on standard error and status 1."""
+    _open_streams()
     start_logging()
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # fastai's imports warn about what a user of the command line cannot change
     options = _parser().parse_args(arguments)
     try:
         options.command(options)
+        sys.stdout.flush()
     except DeXpressionError as error:
-        sys.exit(f"dexpression: {error}")
+        sys.exit(f"dexpression: {printable(error)}")
+    except OSError as error:  # of standard output, mostly: a full disk, or a reader such as `head` that has enough
+        sys.exit(1 if isinstance(error, BrokenPipeError) else f"dexpression: {printable(error)}")
     except KeyboardInterrupt:
         sys.exit(130)
+    finally:
+        _flush_output()
+
+
+def _open_streams() -> None:
+    """Let standard output show all text, in escapes where its encoding lacks a character; open what is closed."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - open until the process ends
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _flush_output() -> None:
+    """Write what standard output still holds. What fails is dropped, or Python would try again when it ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with contextlib.suppress(OSError, ValueError):  # a stream without a descriptor
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _serve(_options: argparse.Namespace) -> None:
     settings = Settings.from_env(os.environ)
     from dexpression.serving.supervisor import serve
 
-    start_logging(settings.log)
-    serve(settings)
+    start_logging(settings.log, settings.log_level)
+    try:
+        serve(settings)
+    except DeXpressionError as error:
+        logging.getLogger(PACKAGE).error("%s", error)  # a line of the log, which may be in JSON
+        sys.exit(1)
 
 
 def _predict(options: argparse.Namespace) -> None:
@@ -67,7 +99,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
     classifier, _ = load_classifier(options.model)
     evaluation = evaluate(classifier, options.folder, options.labels, options.split, options.truth, options.votes_file)
-    print(json.dumps(evaluation.to_dict()) if options.json else evaluation.table())
+    print(json.dumps(evaluation.to_dict(), allow_nan=False) if options.json else evaluation.table())
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -97,10 +129,15 @@ def _pattern(text: str) -> re.Pattern[str]:
         raise argparse.ArgumentTypeError(f"{text!r} is not a regular expression: {error}") from error
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m dexpression", description="Read the emotions on faces, on your own machine."
-    )
+class _Parser(argparse.ArgumentParser):
+    """Shows arguments in its messages as printable text."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
+
+
+def _parser() -> _Parser:
+    parser = _Parser(prog="python -m dexpression", description="Read the emotions on faces, on your own machine.")
     commands = parser.add_subparsers(required=True, metavar="serve | predict | evaluate | train | crossvalidate")
     model, recipe = _model_parser(), _recipe_parser()
     _add_serve(commands)
@@ -121,7 +158,7 @@ def _add_serve(commands: Commands) -> None:
     serve.set_defaults(command=_serve)
 
 
-def _add_predict(commands: Commands, model: argparse.ArgumentParser) -> None:
+def _add_predict(commands: Commands, model: _Parser) -> None:
     predict = commands.add_parser("predict", parents=[model], help="print one line per face: path, emotion, confidence")
     predict.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE_OR_FOLDER")
     formats = predict.add_mutually_exclusive_group()
@@ -138,7 +175,7 @@ def _add_predict(commands: Commands, model: argparse.ArgumentParser) -> None:
     predict.set_defaults(command=_predict, output_format="text")
 
 
-def _add_evaluate(commands: Commands, model: argparse.ArgumentParser) -> None:
+def _add_evaluate(commands: Commands, model: _Parser) -> None:
     from dexpression.training.sources import Split
 
     evaluate = commands.add_parser("evaluate", parents=[model], help="score the model on labelled faces")
@@ -158,7 +195,7 @@ def _add_evaluate(commands: Commands, model: argparse.ArgumentParser) -> None:
     evaluate.set_defaults(command=_evaluate)
 
 
-def _add_train(commands: Commands, recipe: argparse.ArgumentParser) -> None:
+def _add_train(commands: Commands, recipe: _Parser) -> None:
     train = commands.add_parser(
         "train", parents=[recipe], help="train a network and export it; a run that was stopped continues"
     )
@@ -169,7 +206,7 @@ def _add_train(commands: Commands, recipe: argparse.ArgumentParser) -> None:
     train.set_defaults(command=_train)
 
 
-def _add_crossvalidate(commands: Commands, recipe: argparse.ArgumentParser) -> None:
+def _add_crossvalidate(commands: Commands, recipe: _Parser) -> None:
     crossvalidate = commands.add_parser(
         "crossvalidate", parents=[recipe], help="train and test one network per fold; splits of FOLDER are ignored"
     )
@@ -183,9 +220,9 @@ def _add_crossvalidate(commands: Commands, recipe: argparse.ArgumentParser) -> N
     crossvalidate.set_defaults(command=_crossvalidate)
 
 
-def _model_parser() -> argparse.ArgumentParser:
+def _model_parser() -> _Parser:
     """The option --model of predict and evaluate."""
-    parser = argparse.ArgumentParser(add_help=False)
+    parser = _Parser(add_help=False)
     parser.add_argument(
         "--model",
         type=Path,
@@ -195,17 +232,17 @@ def _model_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_votes_file(command: argparse.ArgumentParser) -> None:
+def _add_votes_file(command: _Parser) -> None:
     command.add_argument(
         "--votes-file", type=Path, help="FER+ votes (default: ferplus.csv or fer2013new.csv beside the faces)"
     )
 
 
-def _recipe_parser() -> argparse.ArgumentParser:
+def _recipe_parser() -> _Parser:
     """The options of train and crossvalidate, one for each field of `Recipe`."""
     from dexpression.training.recipe import Recipe
 
-    parser = argparse.ArgumentParser(add_help=False)
+    parser = _Parser(add_help=False)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="class folders, or fer2013.csv")
     for field in fields(Recipe):
         _add_option(parser, field)
@@ -213,7 +250,7 @@ def _recipe_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_option(parser: argparse.ArgumentParser, field: Field[Any]) -> None:
+def _add_option(parser: _Parser, field: Field[Any]) -> None:
     default = field.default
     parser.add_argument(
         f"--{field.name.replace('_', '-')}",

@@ -15,7 +15,8 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont  # the latter if Pillow was 
 def annotate(picture: Image.Image, reading: Reading) -> Image.Image:
     """Copy the upright picture in RGB and draw its reading; lines and letters grow with the picture."""
     drawn = picture.convert("RGB")
-    unit = max(1, max(drawn.size) // 300)  # pixels: the width of a line
+    # Pixels: the width of a line. A picture that is long and narrow needs thin ones, or they would cover it.
+    unit = max(1, min(max(drawn.size) // 300, min(drawn.size) // 30))
     font = ImageFont.load_default(size=max(10, 7 * unit))
     draw = ImageDraw.Draw(drawn)
     for face in reading.faces:

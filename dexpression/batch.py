@@ -5,16 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
-from itertools import chain, count
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from PIL import Image
 from tqdm import tqdm
 
 from dexpression.annotation import annotate
+from dexpression.copies import AnnotatedCopies
 from dexpression.errors import DataError, PictureError
+from dexpression.files import find_files, is_folder, printable, read_picture_file
 from dexpression.picture import PICTURE_SUFFIXES, read_picture
 from dexpression.prediction import Predictor
 from dexpression.reading import Detect, Reading
@@ -24,6 +24,13 @@ Format = Literal["text", "csv", "json"]
 COLUMNS = ("path", "face", "x", "y", "width", "height", "detection_confidence", "result", "confidence")
 
 
+class Found(NamedTuple):
+    """How a picture was found."""
+
+    name: Path  # below the given folder; of a file that is given by name, its name
+    by_name: bool
+
+
 def predict_pictures(
     predictor: Predictor,
     files_and_folders: Sequence[Path],
@@ -31,67 +38,54 @@ def predict_pictures(
     annotated_folder: Path | None = None,
     detect: Detect = "auto",
 ) -> list[str]:
-    """Print the reading of every picture, and return one line for each picture that could not be read.
+    """Print the reading of every picture, and return one line for each picture that was not read or not copied.
 
-    With `annotated_folder`, copies with boxes and labels are written there. Raises DataError if there is no picture,
-    or if a copy cannot be written or would replace a picture.
+    With `annotated_folder`, copies with boxes and labels are written there. Raises DataError if it cannot be made, or
+    if a copy would replace a picture.
     """
-    pictures = _find_pictures(files_and_folders)
-    targets = _targets(pictures, annotated_folder) if annotated_folder else {}
+    pictures, failures = _find_pictures(files_and_folders)
+    names = {path: found.name for path, found in pictures.items()}
+    copies = AnnotatedCopies(annotated_folder, names) if annotated_folder else None
     labels = predictor.classifier.labels
     for line in header(output_format, labels):
         print(line)
-    failures = []
-    for path in tqdm(pictures, unit="picture", disable=None if len(pictures) > 1 else True):
+    for path, found in tqdm(pictures.items(), unit="picture", disable=None if len(pictures) > 1 else True):
         try:
-            reading = predictor.predict(path, detect)
-        except PictureError as error:
-            failures.append(f"{path}: {error}")
-            continue
-        for line in format_reading(path, reading, output_format, labels):
-            tqdm.write(line)  # prints to standard output, above the progress bar
-        if annotated_folder:
-            _write(annotate(read_picture(path), reading), targets[path])
+            # Read once, so that a copy shows what was predicted.
+            content = read_picture_file(path, follow_links=found.by_name)
+            reading = predictor.predict(content, detect)
+            for line in format_reading(path, reading, output_format, labels):
+                tqdm.write(line)  # prints to standard output, above the progress bar
+            if copies:
+                copies.write(path, annotate(read_picture(content), reading))
+        except (PictureError, DataError) as error:
+            failures.append(_failure(path, error))
     return failures
 
 
-def _find_pictures(files_and_folders: Sequence[Path]) -> dict[Path, Path]:
-    """Map every picture to its path below the given folder. A file that is given by name may have any suffix."""
-    found: dict[Path, Path] = {}
-    for path in files_and_folders:
-        if not path.is_dir():
-            found.setdefault(path, Path(path.name))
+def _find_pictures(files_and_folders: Sequence[Path]) -> tuple[dict[Path, Found], list[str]]:
+    """Find all pictures that are given by name or lie in a given folder; the lines say what is left out.
+
+    A file that is given by name may have any suffix.
+    """
+    found: dict[Path, Found] = {}
+    failures: list[str] = []
+    for given in files_and_folders:
+        if not is_folder(given):
+            found.setdefault(given, Found(Path(given.name), by_name=True))
             continue
-        files = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in PICTURE_SUFFIXES and file.is_file()]
+        files, left_out = find_files(given, PICTURE_SUFFIXES)
+        failures += [_failure(path, f"It is {reason}.") for path, reason in left_out]
         if not files:
             expected = ", ".join(sorted(PICTURE_SUFFIXES))
-            raise DataError(f"There is no picture in {path}. Expected files named {expected}.")
+            failures.append(f"There is no picture in {printable(given)}. Expected files named {expected}.")
         for file in files:
-            found.setdefault(file, file.relative_to(path))
-    return found
+            found.setdefault(file, Found(file.relative_to(given), by_name=False))
+    return found, failures
 
 
-def _targets(pictures: Mapping[Path, Path], folder: Path) -> dict[Path, Path]:
-    """Map every picture to the path of its annotated copy; a name that is taken gets a number."""
-    sources = {path.resolve() for path in pictures}
-    taken: set[Path] = set()
-    targets: dict[Path, Path] = {}
-    for path, name in pictures.items():
-        named = folder / (name if name.suffix.lower() in PICTURE_SUFFIXES else name.with_name(f"{name.name}.png"))
-        numbered = (named.with_stem(f"{named.stem}_{number}") for number in count(2))
-        targets[path] = next(target for target in chain([named], numbered) if target not in taken)
-        taken.add(targets[path])
-        if targets[path].resolve() in sources:
-            raise DataError(f"A copy would replace the picture {targets[path]}. Choose another folder for the copies.")
-    return targets
-
-
-def _write(picture: Image.Image, target: Path) -> None:
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(target)
-    except OSError as error:
-        raise DataError(f"{target} cannot be written ({error.strerror or error}).") from error
+def _failure(path: Path, reason: object) -> str:
+    return printable(f"{path}: {reason}")
 
 
 def header(output_format: Format, labels: Sequence[str]) -> list[str]:
@@ -100,15 +94,19 @@ def header(output_format: Format, labels: Sequence[str]) -> list[str]:
 
 
 def format_reading(path: Path, reading: Reading, output_format: Format, labels: Sequence[str]) -> list[str]:
-    """Format a reading as one line per face, or one line without a face; as JSON, one line with `Reading.to_dict`."""
+    """Format a reading as one line per face, or one line without a face; as JSON, one line with `Reading.to_dict`.
+
+    Text and CSV have escapes for line breaks and the like in a path; JSON has the path itself.
+    """
     if output_format == "json":
-        return [json.dumps({"path": str(path)} | reading.to_dict())]
+        return [json.dumps({"path": str(path)} | reading.to_dict(), allow_nan=False)]
+    shown = printable(path)
     faces = [face.to_dict() for face in reading.faces]
     if output_format == "text":
-        return [f"{path}\t{face['result']}\t{face['confidence']:.2f}" for face in faces] or [f"{path}\tno face\t"]
+        return [f"{shown}\t{face['result']}\t{face['confidence']:.2f}" for face in faces] or [f"{shown}\tno face\t"]
     blank = [""] * (len(COLUMNS) - 1 + len(labels))
     rows = [_row(number, face, labels) for number, face in enumerate(faces, 1)]
-    return [_csv_line([path, *row]) for row in rows or [blank]]
+    return [_csv_line([shown, *row]) for row in rows or [blank]]
 
 
 def _row(number: int, face: dict[str, Any], labels: Sequence[str]) -> list[Any]:

@@ -13,7 +13,9 @@ import numpy as np
 from PIL import Image
 
 from dexpression.engine import Backend, onnx_backend
+from dexpression.errors import BrokenWeights, UnreadableImage
 from dexpression.faces import FaceDetector, crop_face
+from dexpression.files import read_picture_file
 from dexpression.picture import Box, Picture, Source, frame_face, load_picture
 from dexpression.reading import Detect, FaceReading, Prediction, Reading
 
@@ -111,14 +113,29 @@ class Predictor:
 
 
 def name_probabilities(labels: Sequence[str], probabilities: np.ndarray) -> list[Prediction]:
-    """Turn probabilities (N, labels) into N predictions."""
+    """Turn probabilities (N, labels) into N predictions; raises BrokenWeights if some are not numbers."""
+    if not np.isfinite(probabilities).all():
+        raise BrokenWeights("The model gives probabilities that are not numbers. Train it again, at a lower rate.")
     return [Prediction(dict(zip(labels, row, strict=True))) for row in probabilities.tolist()]
 
 
 def _load(picture: Source | Image.Image | Picture) -> Picture:
     if isinstance(picture, Picture):
         return picture
-    return Picture.of(picture) if isinstance(picture, Image.Image) else load_picture(picture)
+    if isinstance(picture, Image.Image):
+        return _of_image(picture)
+    return load_picture(picture if isinstance(picture, bytes) else read_picture_file(picture))
+
+
+def _of_image(image: Image.Image) -> Picture:
+    """Take over a PIL image, which Pillow may not have decoded yet, or which may be empty; raises UnreadableImage."""
+    try:
+        if 0 in image.size:
+            raise ValueError("no pixels")
+        image.load()
+        return Picture.of(image)
+    except Exception as error:  # decoders raise nearly anything on damaged bytes
+        raise UnreadableImage("The image has no pixels, or they cannot be decoded. Convert it to RGB.") from error
 
 
 def _centred_square(image: Image.Image) -> Box:

@@ -33,14 +33,17 @@ class Prediction:
         return self.probabilities[self.emotion]
 
     def among(self, labels: Sequence[str]) -> Prediction:
-        """The prediction among `labels` alone, scaled to sum to 1; raises UnknownLabels if the model lacks one."""
+        """The prediction among `labels` alone, scaled to sum to 1; raises UnknownLabels if the model lacks one.
+
+        All get the same share if the probability of each is 0.
+        """
         missing = [label for label in labels if label not in self.probabilities]
         if missing:
             known = ", ".join(self.probabilities)
             raise UnknownLabels(f"The model does not know {', '.join(missing)}. Choose from {known}.")
         chosen = {label: self.probabilities[label] for label in labels}
         total = sum(chosen.values())
-        return Prediction({label: value / total for label, value in chosen.items()})
+        return Prediction({label: value / total if total else 1 / len(chosen) for label, value in chosen.items()})
 
     def result(self, min_confidence: float = 0.0) -> str:
         """The most probable label, or UNKNOWN if its confidence is below `min_confidence`, 0..1."""

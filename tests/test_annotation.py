@@ -29,3 +29,11 @@ def test_the_box_around_a_whole_picture_is_visible_on_all_four_sides():
     face = FaceReading(Box(0, 0, 64, 64), None, Prediction({"HAPPY": 1.0}))
     drawn = np.asarray(annotate(Image.new("L", (64, 64)), Reading(64, 64, [face])))
     assert all((edge == YELLOW).all(axis=-1).mean() > 0.5 for edge in (drawn[0], drawn[-1], drawn[:, 0], drawn[:, -1]))
+
+
+@pytest.mark.parametrize("size", [(20_000, 30), (30, 20_000), (1, 50_000), (1, 1)])
+def test_a_picture_of_any_shape_is_annotated_and_a_narrow_one_not_covered_by_lines(size):
+    face = FaceReading(Box(0, 0, *size), None, Prediction({"HAPPY": 1.0}))
+    drawn = np.asarray(annotate(Image.new("L", size), Reading(*size, [face])))
+    assert drawn.shape == (size[1], size[0], 3)
+    assert min(size) == 1 or (drawn == YELLOW).all(axis=-1).mean() < 0.5

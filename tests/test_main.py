@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from dataclasses import Field, fields
@@ -110,6 +111,40 @@ def test_evaluate_prints_a_table_by_default(class_folders, capsys):
     assert "balanced accuracy" in capsys.readouterr().out
 
 
+def run(*arguments: str | Path, script: str = '"$@"', **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a new process, by a shell script in which "$@" is the command."""
+    command = ["bash", "-c", script, "bash", sys.executable, "-m", "dexpression", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | environment)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("environment", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}])
+def test_a_name_that_standard_output_cannot_show_is_shown_in_escapes(tmp_path, environment):
+    draw_face("HAPPY", 0).save(tmp_path / "\u00e9.png")
+    done = run("predict", tmp_path, PYTHONCOERCECLOCALE="0", **environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.rpartition("/")[2] in ("\\xe9.png\tHAPPY\t0.41\n", "\\udcc3\\udca9.png\tHAPPY\t0.41\n")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("script", "status", "message"),
+    [
+        ('set -o pipefail; "$@" | true', 1, ""),
+        ('"$@" > /dev/full', 1, "No space left on device"),
+        ('"$@" >&-', 0, ""),
+        ('"$@" >&- 2>&- <&-', 0, ""),
+    ],
+)
+def test_a_closed_or_full_standard_output_is_at_most_one_line(class_folders, script, status, message):
+    if "/dev/full" in script and not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    done = run("predict", class_folders, "--json", script=script)
+    assert done.returncode == status
+    assert message in done.stderr
+    assert done.stderr.count("\n") <= 1
+
+
 def libraries_of(*arguments: str | Path) -> set[str]:
     """Run the command line in a new process, and return the top-level names of all modules that it imports."""
     command = [sys.executable, "-X", "importtime", "-m", "dexpression", *arguments]
@@ -189,6 +224,11 @@ def test_an_option_of_train_sets_its_field_of_the_recipe(recipes, field):
         (["train", "nowhere", "--epochs", "0"], "epochs is 0. It takes 1 to"),
         (["train", "nowhere", "--votes", "nan"], "votes is nan"),
         (["predict", "face.png", "--model", "nowhere"], "Cannot read nowhere"),
+        (["predict", "face.png", "--model", "broken.onnx"], r"Cannot read broken\.json"),
+        (["predict", "face.png", "--model", "x" * 5000 + ".onnx"], "Cannot read x"),
+        (["predict", "x" * 5000], "The file cannot be read"),
+        (["predict", "face.png", "--model", "a\nb\x1b[31m"], r"Cannot read a\\nb\\x1b\[31m"),
+        (["evaluate", "x" * 5000], "does not exist"),
         pytest.param(  # imports torch, as the next one does
             ["predict", "face.png", "--model", "nowhere/dexpression.pkl"], "Cannot read nowhere", marks=pytest.mark.slow
         ),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from PIL import Image
 
 from dexpression import Predictor
 from dexpression.artifact.manifest import export_paths
-from dexpression.errors import UnreadableImage
+from dexpression.errors import BrokenWeights, UnreadableImage
 from dexpression.labels import SEVEN
 from dexpression.prediction import FaceClassifier
 from dexpression.reading import Prediction
@@ -105,3 +107,30 @@ def test_an_export_is_named_by_the_digest_of_its_weights_whichever_file_predicts
     predictor = Predictor.load(learner.with_suffix(suffix))
     weights = learner.with_suffix(".safetensors").read_bytes()
     assert predictor.public_facts()["sha256"] == hashlib.sha256(weights).hexdigest()
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_probabilities_that_are_not_numbers_are_refused(number):
+    classifier = FaceClassifier(lambda pixels: np.full((len(pixels), 7), number), SEVEN, 48)
+    with pytest.raises(BrokenWeights, match="not numbers"):
+        classifier.predict(FACES[:1])
+
+
+@pytest.mark.parametrize("image", [Image.new("L", (0, 10)), Image.new("RGB", (10, 0)), Image.new("La", (9, 9))])
+def test_an_image_without_pixels_or_in_a_mode_that_cannot_be_converted_is_refused(shipped, image):
+    for detect in ("auto", "always", "never"):
+        with pytest.raises(UnreadableImage):
+            shipped.predict(image, detect)
+
+
+def test_an_image_whose_file_is_cut_off_is_refused(shipped):
+    with pytest.raises(UnreadableImage), Image.open(io.BytesIO(encode(FACES[1])[:300])) as image:
+        shipped.predict(image)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_path_that_is_no_regular_file_is_refused_at_once(shipped, tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    for path in (tmp_path / "pipe.png", tmp_path, str(tmp_path / "missing"), "zero\0byte"):
+        with pytest.raises(UnreadableImage, match="The file cannot be read"):
+            shipped.predict(path)

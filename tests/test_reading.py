@@ -20,6 +20,13 @@ def test_the_probabilities_of_chosen_labels_sum_to_one():
     assert (prediction.emotion, prediction.confidence) == ("FEAR", pytest.approx(0.6))
 
 
+def test_labels_that_all_have_no_probability_get_the_same_share():
+    assert Prediction({"HAPPY": 1.0, "SAD": 0.0, "FEAR": 0.0}).among(["SAD", "FEAR"]).probabilities == {
+        "SAD": 0.5,
+        "FEAR": 0.5,
+    }
+
+
 def test_an_error_names_the_labels_that_the_model_lacks():
     with pytest.raises(UnknownLabels, match=r"does not know DISGUST, FEAR, NEUTRAL\. Choose from ANGRY, HAPPY"):
         Prediction({"ANGRY": 0.5, "HAPPY": 0.5}).among(FIVE)

@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 import os
-import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,10 +13,10 @@ from typing import Any, NamedTuple
 from dexpression.artifact.onnx_model import check_onnx_model
 from dexpression.artifact.validation import find_fault
 from dexpression.errors import BrokenManifest, DigestMismatch, MissingArtifact
+from dexpression.files import is_folder, read_regular_file
 
 STEM = "dexpression"
 MAX_MANIFEST_BYTES = 4_000_000  # the shipped one has 19,000
-READ_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # a pipe must not block
 MAX_ONNX_BYTES = 64_000_000  # the shipped one has 2.4 million, in float32 it would have 9 million
 MAX_WEIGHTS_BYTES = 400_000_000  # the shipped ones have 9 million
 
@@ -52,7 +51,7 @@ def names_learner(model: str | os.PathLike[str]) -> bool:
 
 
 def _names_a_file(path: Path) -> bool:
-    return path.suffix in SUFFIXES and not path.is_dir()
+    return path.suffix in SUFFIXES and not is_folder(path)
 
 
 def _named(stem: Path) -> ExportPaths:
@@ -80,7 +79,7 @@ class Manifest:
     @classmethod
     def read(cls, path: Path) -> Manifest:
         """Read and check the JSON file; raises MissingArtifact or BrokenManifest."""
-        content = read_regular_file(path, MAX_MANIFEST_BYTES)
+        content = _read_file(path, MAX_MANIFEST_BYTES)
         try:
             facts = json.loads(content, parse_constant=_refuse_constant, parse_float=_parse_finite)
         except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, NaN, or nested too deeply
@@ -153,7 +152,7 @@ def read_onnx_model(path: Path, manifest: Manifest) -> OnnxModel:
 
 def read_checked(path: Path, manifest: Manifest, max_bytes: int) -> bytes:
     """Read a file of an export, whose digest the manifest records; raises MissingArtifact or DigestMismatch."""
-    content = read_regular_file(path, max_bytes)
+    content = _read_file(path, max_bytes)
     if hashlib.sha256(content).hexdigest() != manifest.digests.get(path.suffix.removeprefix(".")):
         raise DigestMismatch(
             f"{path.name} is not the file that {path.with_suffix('.json').name} describes (SHA-256 differs). "
@@ -162,18 +161,11 @@ def read_checked(path: Path, manifest: Manifest, max_bytes: int) -> bytes:
     return content
 
 
-def read_regular_file(path: Path, max_bytes: int) -> bytes:
-    """Read a file that is neither a device nor a pipe, whose reading could block, nor larger than `max_bytes`."""
+def _read_file(path: Path, max_bytes: int) -> bytes:
     try:
-        with os.fdopen(os.open(path, READ_FLAGS), "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise MissingArtifact(f"{path} is not a regular file. Put an exported model there.")
-            if status.st_size > max_bytes:
-                raise MissingArtifact(f"{path} has more than {max_bytes} bytes. Put an exported model there.")
-            return file.read(max_bytes)
-    except OSError as error:
+        return read_regular_file(path, max_bytes)
+    except (OSError, ValueError) as error:  # the latter for a name with a zero byte
         raise MissingArtifact(
-            f"Cannot read {path} ({error.strerror}). Put an exported model there, or train one: "
-            f"python -m dexpression train FOLDER --output {path.parent}"
+            f"Cannot read {path} ({getattr(error, 'strerror', None) or error}). Put an exported model there, or train "
+            f"one: python -m dexpression train FOLDER --output {path.parent}"
         ) from error

@@ -90,8 +90,13 @@ def evaluate(
 
 
 def score(truth: Sequence[str], predictions: Sequence[Prediction], labels: Sequence[str]) -> Evaluation:
-    """Compare each prediction with its true label, as if `labels` were the only ones; other faces are left out."""
+    """Compare each prediction with its true label, as if `labels` were the only ones; other faces are left out.
+
+    Raises DataError if no face is left.
+    """
     kept = [(true, given.among(labels)) for true, given in zip(truth, predictions, strict=True) if true in labels]
+    if not kept:
+        raise DataError(f"No face to score has one of the labels {', '.join(labels)}.")
     truth, predictions = [true for true, _ in kept], [given for _, given in kept]
     predicted = [prediction.emotion for prediction in predictions]
     confusion = confusion_matrix(truth, predicted, labels=list(labels))

@@ -61,6 +61,17 @@ def test_a_label_that_does_not_occur_has_no_recall_and_does_not_count():
     assert (result.recall, result.balanced_accuracy) == ({"HAPPY": 1, "SAD": None}, 1)
 
 
+def test_no_face_to_score_is_refused():
+    for truth in ([], ["ANGRY"]):
+        with pytest.raises(DataError, match="No face to score has one of the labels HAPPY, SAD"):
+            score(truth, [Prediction({"HAPPY": 0.9, "SAD": 0.1})] * len(truth), ["HAPPY", "SAD"])
+
+
+def test_a_prediction_that_excludes_all_scored_labels_is_scored():
+    result = score(["HAPPY"], [Prediction({"FEAR": 1.0, "HAPPY": 0.0, "SAD": 0.0})], ["HAPPY", "SAD"])
+    assert (result.n, result.reliability) == (1, [(1, 0.5, 1.0)])
+
+
 def test_calibration_error_is_the_gap_between_confidence_and_accuracy():
     confidence = np.array([0.9, 0.9, 0.9, 0.9, 0.5, 0.5])
     right = np.array([True, True, True, False, True, False])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from dexpression.errors import DataError
 from dexpression.labels import SEVEN
-from dexpression.training.sources import VOTE_COLUMNS, add_votes, find_votes, move_to_label, read_faces
+from dexpression.training.sources import VOTE_COLUMNS, add_votes, find_votes, move_to_label, read_faces, read_votes
 from tests.support.faces import draw_face, write_class_folders, write_votes
 
 
@@ -152,6 +153,88 @@ def test_an_invalid_file_of_votes_is_refused(class_folders, content, wanted):
     (class_folders / "ferplus.csv").write_text(content)
     with pytest.raises(DataError, match=wanted):
         add_votes(read_faces(class_folders, 48), class_folders / "ferplus.csv")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_links_pipes_and_odd_names_in_class_folders_are_skipped_and_reported(class_folders, tmp_path):
+    outside = write_class_folders(tmp_path / "outside", 1, labels=("SAD",), seed=5)
+    (class_folders / "surprised").symlink_to(outside / "sad")
+    (class_folders / "sad" / "folder").symlink_to(outside / "sad")
+    (class_folders / "sad" / "up").symlink_to("..")
+    (class_folders / "sad" / "link.png").symlink_to(outside / "sad" / "05000.png")
+    os.mkfifo(class_folders / "happy" / "pipe.png")
+    (class_folders / "happy" / "line\nbreak.png").write_bytes(b"no picture")
+    found = read_faces(class_folders, 48)
+    assert len(found.faces) == 70
+    assert found.unreadable == [
+        "happy/line\nbreak.png",
+        "surprised (a link, which is not followed)",
+        "happy/pipe.png (not a regular file)",
+        *(f"sad/{name} (a link, which is not followed)" for name in ("folder", "link.png", "up")),
+    ]
+    assert "6 unreadable, skipped: happy/line\\nbreak.png, surprised (a link" in found.report()
+
+
+def test_a_link_to_a_split_folder_is_skipped_and_a_link_that_is_named_is_followed(split_folders, tmp_path):
+    (split_folders / "test").symlink_to(split_folders / "valid")
+    (tmp_path / "link").symlink_to(split_folders)
+    found = read_faces(tmp_path / "link", 48)
+    assert (len(found.faces), found.unreadable) == (56, ["test (a link, which is not followed)"])
+
+
+def test_a_source_of_links_alone_is_refused_with_the_reason(class_folders, tmp_path):
+    (tmp_path / "links" / "happy").mkdir(parents=True)
+    (tmp_path / "links" / "happy" / "a.png").symlink_to(class_folders / "happy" / "00030.png")
+    with pytest.raises(DataError, match=r"1 files could not be read, such as happy/a\.png \(a link"):
+        read_faces(tmp_path / "links", 48)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+@pytest.mark.parametrize("name", ["fer2013.csv", "ferplus.csv", "fer2013new.csv"])
+@pytest.mark.parametrize("kind", ["pipe", "link"])
+def test_a_table_that_is_a_pipe_or_a_link_is_used_only_if_a_link_is_named(class_folders, write_table, name, kind):
+    path = class_folders / name
+    os.mkfifo(path) if kind == "pipe" else path.symlink_to(write_table(count=1))
+    with pytest.raises(DataError, match=r"csv is not a regular file"):
+        read_faces(class_folders, 48) if name == "fer2013.csv" else find_votes(class_folders)
+    if kind == "link":
+        assert len(read_faces(path, 48).faces) == 7
+    else:
+        with pytest.raises(DataError, match=r"csv cannot be read \(.*csv is not a regular file"):
+            read_votes(path) if name != "fer2013.csv" else read_faces(path, 48)
+
+
+def test_a_line_without_end_is_refused_before_it_fills_the_memory(tmp_path):
+    with (tmp_path / "fer2013.csv").open("wb") as file:
+        file.truncate(10**10)  # without content, so that it takes no room on the disk
+    with pytest.raises(DataError, match="cannot be read as CSV"):
+        read_faces(tmp_path, 48)
+
+
+def test_a_message_repeats_only_the_start_of_a_long_value(write_table):
+    table = write_table(count=1)
+    table.write_text(table.read_text() + "9" * 100_000 + ",1 2 3 4,Training\n")
+    with pytest.raises(DataError) as refused:
+        read_faces(table, 48)
+    assert len(str(refused.value)) < 400
+
+
+@pytest.mark.parametrize("votes", ["-1", "1" + "0" * 400])
+def test_votes_that_are_no_counts_are_refused(class_folders, votes):
+    columns = ",".join(VOTE_COLUMNS)
+    (class_folders / "ferplus.csv").write_text(f"file,{columns}\n00000.png,1,2,{votes},0,0,0,0,0,0,0\n")
+    with pytest.raises(DataError, match="ten numbers"):
+        read_votes(class_folders / "ferplus.csv")
+
+
+def test_a_relabelled_picture_stays_in_its_folder_tree_and_replaces_no_link(tmp_path):
+    for folder in ("faces/sad", "faces/happy", "outside"):
+        (tmp_path / folder).mkdir(parents=True)
+    draw_face("HAPPY", 0).save(tmp_path / "faces" / "sad" / "1.png")
+    (tmp_path / "faces" / "glad").symlink_to(tmp_path / "outside")
+    (tmp_path / "faces" / "happy" / "1.png").symlink_to("nowhere")
+    assert move_to_label(tmp_path / "faces" / "sad" / "1.png", "HAPPY") == tmp_path / "faces" / "happy" / "1_.png"
+    assert (tmp_path / "faces" / "happy" / "1.png").is_symlink()
 
 
 def test_a_relabelled_picture_moves_to_the_folder_of_its_label_and_overwrites_no_other(tmp_path):
