@@ -79,6 +79,17 @@ class TooManyPixels(PictureError):
     code = "too_many_pixels"
 
 
+class TooComplex(PictureError):
+    """Decoding the picture would take much longer than that of other pictures of its size."""
+
+    code = "too_complex"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The file takes too long to decode for a picture of its size. Save the picture anew as JPEG or PNG."
+        )
+
+
 class OutOfMemory(PictureError):
     """There is not enough free memory for the picture at the moment."""
 

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import io
 import os
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 
 from PIL import ExifTags, Image, ImageOps
 
-from dexpression.errors import EmptyFile, OutOfMemory, TooManyPixels, UnreadableImage
+from dexpression.containers import MAX_METADATA_BYTES, strip_metadata
+from dexpression.errors import EmptyFile, OutOfMemory, PictureError, TooComplex, TooManyPixels, UnreadableImage
+from dexpression.files import read_picture_file
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")  # an allow-list: Pillow tries no other decoder
 PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"}  # of the files that are read from a folder
 GREY_MODES = ("1", "F")
 MAX_PIXELS = 50_000_000  # a 50-megapixel phone photo
+MAX_SIDE = 65_535  # pixels, as in JPEG and GIF; Pillow keeps a pointer to each row, and millions of rows take gigabytes
 # Pixels that the shorter side keeps when a large picture is reduced to a half, a third and so on, which saves time and
 # memory. Faces are detected at 640 pixels, and each still has enough pixels for the network.
 MIN_SHORT_SIDE = 960
+
+LARGE_PIXELS = 4_000_000
+ONE_LARGE_PICTURE = threading.Lock()
 
 TURNS = {  # EXIF orientation -> what turns the picture upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -77,37 +83,56 @@ class Picture:
         )
 
 
-def load_picture(source: Source, max_pixels: int = MAX_PIXELS) -> Picture:
+class PixelBudget:
+    """The pixels that one picture, or several together, may have.
+
+    A picture counts before it is decoded, so that it counts even if decoding fails.
+    """
+
+    def __init__(self, pixels: int = MAX_PIXELS) -> None:
+        self.pixels = self.left = pixels
+
+    def take(self, width: int, height: int) -> None:
+        """Count a picture; raises TooManyPixels, and counts nothing, if it has more pixels than are left."""
+        if width * height > self.pixels:
+            raise TooManyPixels(f"The picture has more than {self.pixels} pixels. Scale it down and send it again.")
+        if width * height > self.left:
+            raise TooManyPixels(f"The pictures have more than {self.pixels} pixels together. Send fewer at once.")
+        self.left -= width * height
+
+
+def load_picture(source: Source, budget: PixelBudget | None = None) -> Picture:
     """Decode the first frame of a picture, reduced if its shorter side is at least twice `MIN_SHORT_SIDE`.
 
-    Raises EmptyFile, UnreadableImage, OutOfMemory, or TooManyPixels before anything is decoded.
+    Raises EmptyFile, UnreadableImage, OutOfMemory, or, before anything is decoded, TooManyPixels or TooComplex.
     """
-    with _opened(source, max_pixels) as image:
+    with _opened(source, budget) as image, _turn(image.size):
         size = image.size
         image.draft(None, (MIN_SHORT_SIDE, MIN_SHORT_SIDE))  # JPEG can be decoded in a reduced size
-        image.load()  # while the bytes are open
+        _decode(image)
         return Picture.of(image, size)
 
 
-def read_picture(source: Source, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def read_picture(source: Source, budget: PixelBudget | None = None) -> Image.Image:
     """Decode the first frame of a picture in its original size; raises what `load_picture` does."""
-    with _opened(source, max_pixels) as image:
-        image.load()
+    with _opened(source, budget) as image, _turn(image.size):
+        _decode(image)
         return turn_upright(image)
 
 
 @contextmanager
-def _opened(source: Source, max_pixels: int) -> Iterator[Image.Image]:
+def _opened(source: Source, budget: PixelBudget | None) -> Iterator[Image.Image]:
     """Open a picture; any exception while it is open, such as from decoding, becomes a PictureError."""
-    content = source if isinstance(source, bytes) else _read_file(source)
+    content = source if isinstance(source, bytes) else read_picture_file(source)
     if not content:
         raise EmptyFile("The file is empty. Send the bytes of a picture.")
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            if image.width * image.height > max_pixels:
-                raise TooManyPixels(f"The picture has more than {max_pixels} pixels. Scale it down and send it again.")
+        with Image.open(io.BytesIO(strip_metadata(content)), formats=FORMATS) as image:
+            (budget or PixelBudget()).take(image.width, image.height)
+            if max(image.size) > MAX_SIDE:
+                raise TooComplex
             yield image
-    except TooManyPixels:
+    except PictureError:
         raise
     except Image.DecompressionBombError as error:
         raise TooManyPixels("The picture has far too many pixels. Scale it down and send it again.") from error
@@ -115,6 +140,19 @@ def _opened(source: Source, max_pixels: int) -> Iterator[Image.Image]:
         if isinstance(error, MemoryError) or "out of memory" in str(error):
             raise OutOfMemory from error
         raise UnreadableImage("The file is not a decodable image. Send JPEG, PNG, WebP, BMP or GIF.") from error
+
+
+def _turn(size: tuple[int, int]) -> AbstractContextManager[object]:
+    """Wait for the turn of a large picture: the threads of a process together then need the memory of one."""
+    return ONE_LARGE_PICTURE if size[0] * size[1] >= LARGE_PIXELS else nullcontext()
+
+
+def _decode(image: Image.Image) -> None:
+    """Decode while the bytes are open, and keep only the start of the EXIF, where the orientation stands."""
+    image.load()
+    exif = image.info.get("exif", b"")
+    if len(exif) > MAX_METADATA_BYTES:  # made-up entries, each with a warning, in the EXIF of PNG and WebP
+        image.info["exif"] = exif[:MAX_METADATA_BYTES]
 
 
 def turn_upright(image: Image.Image, min_short_side: int | None = None) -> Image.Image:
@@ -158,13 +196,6 @@ def frame_face(picture: Image.Image, size: int) -> Image.Image:
     if grey.size == (size, size):
         return grey
     return ImageOps.fit(grey, (size, size), method=Image.Resampling.BILINEAR)
-
-
-def _read_file(path: str | os.PathLike[str]) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise UnreadableImage(f"The file cannot be read ({error.strerror}).") from error
 
 
 def _orientation(image: Image.Image) -> int:

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageChops
 
 from dexpression.errors import EmptyFile, TooManyPixels, UnreadableImage
-from dexpression.picture import Box, frame_face, load_picture, read_picture, to_grey, turn_upright
+from dexpression.picture import Box, PixelBudget, frame_face, load_picture, read_picture, to_grey, turn_upright
 from tests.support.faces import draw_face, encode, encode_turned
 
 FACE = draw_face("HAPPY", 0, size=96)
@@ -113,7 +113,17 @@ def test_bytes_that_are_not_a_decodable_picture_are_refused(broken):
 def test_too_many_pixels_are_refused_before_they_are_decoded():
     truncated = encode(Image.new("1", (4000, 4000)))[:200]  # decoding these bytes would raise UnreadableImage
     with pytest.raises(TooManyPixels, match="1000000 pixels"):
-        read_picture(truncated, max_pixels=1_000_000)
+        read_picture(truncated, PixelBudget(1_000_000))
+
+
+def test_a_picture_counts_before_it_is_decoded_and_only_if_it_fits():
+    budget = PixelBudget(20_000)
+    with pytest.raises(UnreadableImage):
+        read_picture(encode(FACE)[:200], budget)
+    assert budget.left == 20_000 - 96 * 96
+    with pytest.raises(TooManyPixels):
+        read_picture(encode(FACE.resize((120, 120))), budget)
+    assert read_picture(encode(FACE), budget).size == FACE.size
 
 
 def test_the_frame_of_a_wide_picture_is_its_centred_square():

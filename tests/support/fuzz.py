@@ -12,14 +12,16 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 # Target -> its share of the inputs and of the time.
 SHARES = {
-    "picture": 0.4,
-    "body": 0.35,
+    "picture": 0.35,
+    "decoding_time": 0.1,
+    "body": 0.3,
     "weights": 0.05,
     "onnx": 0.1,
     "manifest": 0.1,
@@ -35,13 +37,29 @@ Target = Callable[[bytes], None]
 def target_picture() -> Target:
     """Check that bytes give a picture within the limits, or a PictureError."""
     from dexpression.errors import PictureError
-    from dexpression.picture import load_picture
+    from dexpression.picture import PixelBudget, load_picture
 
     def check(data: bytes) -> None:
         with contextlib.suppress(PictureError):
-            picture = load_picture(data, 1_000_000)
+            picture = load_picture(data, PixelBudget(1_000_000))
             assert picture.image.mode in ("L", "RGB")
             assert 0 < picture.width * picture.height <= 1_000_000
+
+    return check
+
+
+def target_decoding_time() -> Target:
+    """Check that a picture takes at most a second of processor time a megapixel; under one counts as one."""
+    from dexpression.errors import PictureError
+    from dexpression.picture import PixelBudget, load_picture
+
+    def check(data: bytes) -> None:
+        budget, started = PixelBudget(4_000_000), time.process_time()
+        with contextlib.suppress(PictureError):
+            load_picture(data, budget)
+        megapixels = max(1, (4_000_000 - budget.left) / 1_000_000)
+        seconds = time.process_time() - started
+        assert seconds <= megapixels, f"{seconds:.1f} s for {megapixels:.1f} megapixels"
 
     return check
 
@@ -109,11 +127,12 @@ def target_manifest() -> Target:
 def seeds(name: str) -> Iterator[bytes]:
     """Yield valid inputs of a target, which the fuzzer then changes."""
     from tests.support.faces import encode
-    from tests.support.hostile import FACE, PICTURES
+    from tests.support.hostile import FACE, PICTURES, SLOW
     from tests.support.web import multipart
 
-    if name == "picture":
+    if name in ("picture", "decoding_time"):
         yield from PICTURES.values()
+        yield from SLOW.values()
     elif name == "body":
         content = encode(FACE)
         yield b"\0\0" + multipart(content)

@@ -5,6 +5,7 @@ Every answer is 200 or a problem document with a status below 500, and no file o
 
 from __future__ import annotations
 
+import base64
 import gc
 import io
 import json
@@ -20,8 +21,8 @@ from PIL import Image
 from dexpression.web import create_app
 from dexpression.web.service import Service
 from tests.support.faces import encode
-from tests.support.hostile import BOMBS, FACE, NOT_PICTURES, PICTURES, damage
-from tests.support.web import LIMITS, MULTIPART, PROBLEM_MEMBERS, StubPredictor, multipart
+from tests.support.hostile import BOMBS, FACE, NOT_PICTURES, PICTURES, TOO_COMPLEX, cut_png, damage
+from tests.support.web import LIMITS, MULTIPART, PROBLEM_MEMBERS, StubPredictor, assert_refused, multipart
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +78,57 @@ def test_bytes_after_the_end_of_a_picture_are_ignored(client):
 def test_a_picture_with_a_wrong_content_type_is_read(client):
     for kind in ("image/png", "image/jpeg", "image/x-unknown"):
         assert client.post("/", data=encode(FACE, "GIF"), content_type=kind).status_code == 200
+
+
+def test_a_picture_that_would_keep_a_decoder_busy_is_refused(client):
+    busy = TOO_COMPLEX["a JPEG of a thousand scans of few pixels"]
+    assert_refused(client.post("/", data=busy, content_type="image/jpeg"), 422, "too_complex")
+
+
+def test_pictures_of_a_request_that_cannot_be_decoded_count_towards_its_pixels(client):
+    response = client.post("/", data=multipart(*[cut_png(900, 900)] * 32, encode(FACE)), content_type=MULTIPART)
+    assert_refused(response, 413, "payload_too_large")
+    response = client.post("/", data=multipart(*[cut_png(900, 900)] * 31, encode(FACE)), content_type=MULTIPART)
+    results = response.get_json()["results"]
+    assert [result.get("code") for result in results] == ["undecodable_image", *["too_many_pixels"] * 30, None]
+
+
+PART = b'--cut\r\nContent-Disposition: form-data; name="file"; filename="x"'
+# Each is of 900 kB. To parse most of them whole takes 20 to 40 times as much memory, and much time.
+SLOW_BODIES = {
+    "a form without files": (b"a&" * 450_000, "application/x-www-form-urlencoded", 415, "unsupported_media_type"),
+    "JSON of lists": (b'{"image":[' + b"[]," * 300_000 + b"0]}", "application/json", 400, "bad_request"),
+    "JSON of objects": (b'{"image":[' + b'{"a":0},' * 112_000 + b"0]}", "application/json", 400, "bad_request"),
+    "JSON of members": (b'{"image":"",' + b'"a":0,' * 150_000 + b'"a":0}', "application/json", 400, "bad_request"),
+    "a number": (b'{"image":' + b"9" * 900_000 + b"}", "application/json", 400, "bad_request"),
+    "base64 of spaces": (b'{"image":"' + b"AA " * 300_000 + b'"}', "application/json", 422, "undecodable_image"),
+    "a part of many headers": (PART + b"\r\nA: b" * 150_000 + b"\r\n\r\n", MULTIPART, 400, "bad_request"),
+    "a part of many parameters": (PART + b"; a=b" * 180_000 + b"\r\n\r\n", MULTIPART, 400, "bad_request"),
+    "a part of a folded header": (PART + b"\r\nA: " + b"b\r\n " * 220_000 + b"\r\n\r\n", MULTIPART, 400, "bad_request"),
+    "many parts": ((PART + b"\r\n\r\nx\r\n") * 12_000 + b"--cut--\r\n", MULTIPART, 413, "payload_too_large"),
+    "no part": (b"\r\n" * 450_000, MULTIPART, 400, "missing_file"),
+    "half a part at the end": (b"\r\n" * 450_000 + PART, MULTIPART, 400, "missing_file"),
+    "dashes": (b"-" * 900_000, "multipart/form-data; boundary=" + "-" * 60, 413, "payload_too_large"),
+}
+
+
+@pytest.mark.parametrize("name", SLOW_BODIES)
+def test_a_body_of_many_small_parts_needs_little_memory(client, name):
+    body, kind, status, code = SLOW_BODIES[name]
+    tracemalloc.start()
+    try:
+        response = client.post("/", data=body, content_type=kind)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert_refused(response, status, code)
+    assert peak < 10 * len(body)
+
+
+def test_base64_may_have_white_space_and_a_form_may_have_bytes_before_its_first_part(client):
+    spaced = base64.encodebytes(encode(FACE)).decode().replace("\n", " \r\n\t")
+    assert client.post("/", json={"image": spaced}).status_code == 200
+    assert client.post("/", data=b"before\r\n" + multipart(encode(FACE)), content_type=MULTIPART).status_code == 200
 
 
 BYTES = strategies.binary(max_size=8)

@@ -1,0 +1,133 @@
+"""Cut the file of a picture down to what its pixels and its orientation need, before a decoder reads it.
+
+Decoders read comments, profiles, further frames and other chunks in pure Python, some in quadratic time, and none of it
+changes the pixels of the first frame. What is left is decoded in a time that depends on the picture's size.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+
+from dexpression.errors import TooComplex
+from dexpression.jpeg import strip_jpeg
+
+MAX_PARTS = 100_000  # chunks of PNG, blocks of GIF; 20 MB of PNG in its usual chunks of 8 kB are 2,500
+MAX_METADATA_BYTES = 65_536  # of EXIF and XMP, as in one segment of a JPEG file
+# Pillow decodes the run lengths of BMP in pure Python: 0.1 to 0.2 us a pixel, and 0.4 us a run of two bytes.
+MAX_RLE_PIXELS = MAX_RLE_BYTES = 2_500_000
+
+PNG_START = b"\x89PNG\r\n\x1a\n"
+PNG_OVERHEAD = 12  # bytes of a chunk: length, kind and checksum
+PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
+PNG_PIXELS = {b"IHDR", b"PLTE", b"tRNS", b"IEND"}  # and IDAT
+# The first of each is kept. The texts are where ImageMagick and Adobe's programs store the orientation.
+PNG_TEXTS = {b"tEXt": b"Raw profile type exif\0", b"zTXt": b"Raw profile type exif\0", b"iTXt": b"XML:com.adobe.xmp\0"}
+GIF_STARTS = (b"GIF87a", b"GIF89a")
+GIF_BLOCK = re.compile(b"[!,;]")  # an extension, an image, the end; decoders skip other bytes
+GIF_CONTROL = b"\xf9"
+BMP_START = b"BM"
+BMP_OLD_HEADER = 12  # bytes; it has no field for a compression
+BMP_RUN_LENGTHS = (1, 2)  # the compressions RLE8 and RLE4
+JPEG_START = b"\xff\xd8\xff"
+
+
+def strip_metadata(content: bytes) -> bytes:
+    """The same picture with as little else as possible; the bytes of an unknown format are given back as they are.
+
+    A damaged file stays damaged. Raises TooComplex if the decoder would be busy for much longer than with other
+    pictures of this size, and UnreadableImage for kinds of JPEG that are not supported.
+    """
+    if content.startswith(JPEG_START):
+        return strip_jpeg(content)
+    if content.startswith(PNG_START):
+        return _strip_png(content)
+    if content.startswith(GIF_STARTS):
+        return _strip_gif(content)
+    if content.startswith(BMP_START):
+        _check_bmp(content)
+    return content  # libwebp is fast with whatever a WebP file holds
+
+
+def _strip_png(content: bytes) -> bytes:
+    """Leave out all chunks but those of pixels and orientation, and pixel data beyond what the picture can need."""
+    kept, seen, room = [PNG_START], set(), 0
+    for kind, chunk in _read_chunks(content):
+        if kind == b"IDAT":
+            kept.append(chunk[: room + PNG_OVERHEAD])
+            room -= len(chunk) - PNG_OVERHEAD
+            if room < 0:
+                break
+        elif kind not in seen and (kind in PNG_PIXELS or _is_orientation(kind, chunk)):
+            seen.add(kind)
+            kept.append(chunk)
+            room = _max_png_data(chunk) if kind == b"IHDR" else room
+    return b"".join(kept)
+
+
+def _read_chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the kind and the bytes of each chunk up to IEND, the last perhaps cut off; raises TooComplex if many."""
+    position, kind = len(PNG_START), b""
+    for _ in range(MAX_PARTS):
+        if kind == b"IEND" or position + 8 > len(content):
+            return
+        length, kind = struct.unpack_from(">I4s", content, position)
+        yield kind, content[position : position + length + PNG_OVERHEAD]
+        position += length + PNG_OVERHEAD
+    raise TooComplex
+
+
+def _max_png_data(header: bytes) -> int:
+    """The most bytes that a picture needs, even badly compressed; more of them would decode to nothing."""
+    if len(header) < 21:
+        return 0
+    width, height, bits, colour, _, _, interlaced = struct.unpack_from(">IIBBBBB", header, 8)
+    raw: int = height * (1 + -(-width * bits * PNG_CHANNELS.get(colour, 4) // 8))
+    raw += 4 * height + width if interlaced else 0  # seven pictures, each with its own rows
+    return raw * 9 // 8 + MAX_METADATA_BYTES
+
+
+def _is_orientation(kind: bytes, chunk: bytes) -> bool:
+    if kind in PNG_TEXTS:
+        return chunk[8:].startswith(PNG_TEXTS[kind]) and len(chunk) <= MAX_METADATA_BYTES + PNG_OVERHEAD
+    return kind == b"eXIf"
+
+
+def _strip_gif(content: bytes) -> bytes:
+    """Leave out all extensions before the first image but the last one that names its transparent colour."""
+    flags = content[10:11]
+    colours = 3 << (flags[0] & 7) + 1 if flags >= b"\x80" else 0
+    kept, control, parts = content[: 13 + colours], b"", iter(range(MAX_PARTS))
+    position = len(kept)
+    while found := GIF_BLOCK.search(content, position):
+        begin = found.start()
+        if found[0] != b"!":
+            return kept + control + content[begin:]
+        position = _end_of_extension(content, begin, parts)
+        if content[begin + 1 : begin + 2] == GIF_CONTROL:
+            control = content[begin:position]
+    return kept + control
+
+
+def _end_of_extension(content: bytes, begin: int, parts: Iterator[int]) -> int:
+    """Where an extension of GIF ends. Each block of its data uses up one of `parts`; raises TooComplex without any."""
+    position = begin + 2
+    for _ in parts:
+        size = int.from_bytes(content[position : position + 1])
+        position += 1 + size
+        if size == 0:
+            return position
+    raise TooComplex
+
+
+def _check_bmp(content: bytes) -> None:
+    """Raise TooComplex for a large picture in run lengths."""
+    if len(content) < 34:
+        return
+    header, width, height, _, compression = struct.unpack_from("<IIIII", content, 14)
+    if header == BMP_OLD_HEADER or compression not in BMP_RUN_LENGTHS:
+        return
+    height = 2**32 - height if height >> 24 == 0xFF else height  # negative: the rows run from top to bottom
+    if width * height > MAX_RLE_PIXELS or len(content) > MAX_RLE_BYTES:
+        raise TooComplex
