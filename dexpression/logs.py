@@ -1,4 +1,4 @@
-"""Log lines on standard error, as text or as JSON objects."""
+"""Log lines on standard error, as text or as JSON objects. Nothing that a stranger sent is in one."""
 
 from __future__ import annotations
 
@@ -6,22 +6,77 @@ import json
 import logging
 import sys
 import time
+import traceback
+
+PACKAGE = "dexpression"
+REPEAT_SECONDS = 60.0  # between two lines of `Rarely` with the same text
+
+
+class TextLines(logging.Formatter):
+    """Formats a record as a line of time (UTC) and message, and the lines of an exception below it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = f"{_moment(record)} {_message(record)}"
+        return f"{line}\n{_describe_exception(record)}" if record.exc_info else line
 
 
 class JsonLines(logging.Formatter):
     """Formats a record as one JSON object: time (UTC), level, message, and `extra={"fields": {...}}` if given."""
 
     def format(self, record: logging.LogRecord) -> str:
-        moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-        line = {"time": f"{moment}.{int(record.msecs):03}Z", "level": record.levelname, "message": record.getMessage()}
+        line = {"time": _moment(record), "level": record.levelname, "message": _message(record)}
         line |= getattr(record, "fields", {})
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+            line["exception"] = _describe_exception(record)
         return json.dumps(line)
 
 
-def start_logging(log_format: str = "text") -> None:
-    """Set up logging of this process on standard error, as `text` or as `json`."""
+class Rarely:
+    """Logs each text at most once a minute, however often what it says happens."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+        self._next: dict[str, float] = {}
+
+    def warning(self, text: str) -> None:
+        now = time.monotonic()
+        if now >= self._next.get(text, now):
+            self._next[text] = now + REPEAT_SECONDS
+            self._logger.warning(text)
+
+
+def start_logging(log_format: str = "plain", level: str = "INFO") -> None:
+    """Set up logging of this process on standard error.
+
+    `log_format` is `text` or `json`, or `plain` for messages alone. Other packages are heard from WARNING on.
+    """
+    formatters = {"text": TextLines(), "json": JsonLines()}
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines() if log_format == "json" else logging.Formatter("%(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    handler.setFormatter(formatters.get(log_format, logging.Formatter("%(message)s")))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger(PACKAGE).setLevel(level)
+    logging.captureWarnings(True)
+
+
+def _moment(record: logging.LogRecord) -> str:
+    moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+    return f"{moment}.{int(record.msecs):03}Z"
+
+
+def _message(record: logging.LogRecord) -> str:
+    """The message of a record of ours; of another package only the place, because its text may repeat a request."""
+    if record.name.partition(".")[0] == PACKAGE:
+        return record.getMessage()
+    return f"{record.levelname} of {record.name}, line {record.lineno} of {record.filename}"
+
+
+def _describe_exception(record: logging.LogRecord) -> str:
+    """The type and the places of an exception, and of those that caused it, without their texts."""
+    if not record.exc_info or record.exc_info[1] is None:
+        return ""
+    lines: list[str] = []
+    error: BaseException | None = record.exc_info[1]
+    while error:
+        lines += [type(error).__name__, *traceback.format_tb(error.__traceback__)]
+        error = error.__cause__ or error.__context__
+    return "".join(line if line.endswith("\n") else f"{line}\n" for line in lines).rstrip("\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, fields
 from pathlib import Path
@@ -15,6 +16,10 @@ from dexpression.picture import MAX_PIXELS
 from dexpression.reading import MIN_FACE_CONFIDENCE
 
 PREFIX = "DEXPRESSION_"
+ANY = "*"
+HOST_NAME = re.compile(r"[\w.-]+", re.ASCII)
+ORIGIN = re.compile(r"([a-z][a-z\d+.-]*)://(?:[\w.-]+|\[[\da-f:.]+\])(:\d{1,5})?", re.ASCII | re.IGNORECASE)
+USUAL_PORTS = {"http": ":80", "https": ":443"}  # browsers leave them out
 
 
 @dataclass(frozen=True)
@@ -40,9 +45,34 @@ class Settings:
     graceful_timeout_seconds: float = option(
         20.0, "longest wait for open requests when the server stops", between=(0.1, 3_600)
     )
-    cors_origins: str = option("*", "web pages that may call, separated by spaces; `*` allows any")
+    request_timeout_seconds: float = option(
+        10.0, "longest time that one request may take; then it is answered with `too_complex`", between=(0.1, 3_600)
+    )
+    cors_origins: str = option(
+        ANY, "web pages that may call, such as `https://app.example`, separated by spaces; `*` allows any"
+    )
+    hosts: str = option(
+        "",
+        "names by which the server may be called besides localhost and addresses, separated by spaces; `*` allows any, "
+        "which is the default with a `DEXPRESSION_HOST` that serves other machines",
+    )
     token: str = option("", "callers must send it as `Authorization: Bearer TOKEN`")
     log: str = option("text", "`text`, or `json` for one JSON object per line", choices=("text", "json"))
+    log_level: str = option(
+        "INFO",
+        "lowest level that is logged; requests of health checks, metrics and files of the page are `DEBUG`",
+        choices=("DEBUG", "INFO", "WARNING", "ERROR"),
+    )
+
+    def __post_init__(self) -> None:
+        origins, hosts = self.cors_origins.split(), self.hosts.split()
+        if origins != [ANY] and (bad := [origin for origin in origins if not _is_origin(origin)]):
+            raise SettingError(
+                f"DEXPRESSION_CORS_ORIGINS has {bad[0]!r}. It takes * alone, or origins like https://app.example and "
+                "http://localhost:8000, with neither a path nor the usual port."
+            )
+        if bad := [host for host in hosts if host != ANY and not HOST_NAME.fullmatch(host)]:
+            raise SettingError(f"DEXPRESSION_HOSTS has {bad[0]!r}. It takes names such as app.example, without a port.")
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
@@ -62,7 +92,7 @@ def variable(setting: Field[Any]) -> str:
 
 def shown_default(setting: Field[Any]) -> str:
     """The default in words, which are the same on every machine."""
-    shown = {"model_path": "model", "workers": "one per core", "token": "none"}
+    shown = {"model_path": "model", "workers": "one per core", "token": "none", "hosts": "none"}
     return shown.get(setting.name, str(setting.default))
 
 
@@ -71,6 +101,12 @@ def describe_settings() -> str:
     return "\n".join(
         f"  {variable(setting):<38}{shown_default(setting):<14}{plain_meaning(setting)}" for setting in fields(Settings)
     )
+
+
+def _is_origin(text: str) -> bool:
+    """Whether this is an origin as browsers send it (RFC 6454)."""
+    found = ORIGIN.fullmatch(text)
+    return found is not None and found[2] != USUAL_PORTS.get(found[1].lower(), "")
 
 
 def _parse(key: str, text: str, setting: Field[Any]) -> Any:

@@ -61,6 +61,8 @@ def test_the_help_and_the_table_in_the_documentation_have_every_setting(setting)
         ("DEXPRESSION_HOST", " ", "DEXPRESSION_HOST is empty"),
         ("DEXPRESSION_QUEUE_TIMEOUT_SECONDS", "nan", "DEXPRESSION_QUEUE_TIMEOUT_SECONDS is nan. It takes 0.1 to 3600"),
         ("DEXPRESSION_LABELS", "nine", "DEXPRESSION_LABELS is 'nine'. It takes five or seven"),
+        ("DEXPRESSION_LOG_LEVEL", "info", "DEXPRESSION_LOG_LEVEL is 'info'. It takes DEBUG"),
+        ("DEXPRESSION_HOSTS", "app.example:80", "DEXPRESSION_HOSTS has 'app.example:80'. It takes names such as"),
         ("DEXPRESSION_PROT", "1", "no setting DEXPRESSION_PROT. Known: DEXPRESSION_HOST"),
     ],
 )
@@ -74,3 +76,33 @@ def test_the_help_shows_variable_default_and_meaning_in_columns():
     columns = [re.split(r"\s{2,}", line.strip()) for line in describe_settings().splitlines()]
     assert [row[:2] for row in columns] == [[variable(setting), shown_default(setting)] for setting in fields(Settings)]
     assert all(len(row) == 3 for row in columns)
+
+
+@pytest.mark.parametrize(
+    "origins",
+    [
+        "https://*.good.example",
+        "good.example",
+        "https://good.example/",
+        "https://good.example/page",
+        "https://good.example:443",
+        "http://good.example:80",
+        "https://a.example,https://b.example",
+        "https://user@good.example",
+        "https://gööd.example",
+        "https://good.example?",
+        "null",
+        ".*",
+        "* https://good.example",
+    ],
+)
+def test_origins_are_exact_or_the_error_shows_the_right_form(origins):
+    with pytest.raises(SettingError, match=r"https://app\.example"):
+        Settings.from_env({"DEXPRESSION_CORS_ORIGINS": origins})
+
+
+@pytest.mark.parametrize(
+    "origins", ["*", "https://a.example", "https://a.example:8443 http://localhost:8000", "http://[::1]:8000"]
+)
+def test_exact_origins_and_an_asterisk_are_accepted(origins):
+    assert Settings.from_env({"DEXPRESSION_CORS_ORIGINS": origins}).cors_origins == origins

@@ -1,14 +1,54 @@
-"""Access control: a bearer token, if the server has one."""
+"""Access control: the names by which the server may be addressed, its own pages, and a bearer token, if it has one."""
 
 from __future__ import annotations
 
 import hmac
+import ipaddress
+import re
+from collections.abc import Collection
+from urllib.parse import urlsplit
 
-from flask import Flask, request
+from flask import Flask, Response, request
 
-from dexpression.web.errors import Unauthorized
+from dexpression.settings import ANY, Settings
+from dexpression.web.errors import Forbidden, MisdirectedRequest, Unauthorized
 
 PUBLIC_ENDPOINTS = {"page", "client", "static", "document", "live", "ready"}  # needed before a token can be sent
+HOST = re.compile(r"(\[[\da-f:.]+\]|[\w.-]+)(:\d*)?", re.IGNORECASE | re.ASCII)  # a name or an address, and a port
+
+
+def check_hosts(app: Flask, settings: Settings) -> None:
+    """Refuse a request whose Host header is not a name of this server, and never name a host in a redirect.
+
+    Without this check, any web page could read answers: its own name can be made to lead to this machine (DNS
+    rebinding), and the browser then takes both for the same server. Addresses and localhost cannot be made so.
+    """
+    allowed = [name.lower() for name in settings.hosts.split()] or ([] if _is_local(settings.host) else [ANY])
+
+    @app.before_request
+    def check_host() -> None:
+        if ANY not in allowed and not _is_known(request.headers.get("Host", ""), allowed):
+            raise MisdirectedRequest(
+                "This server does not answer under the name in the Host header. "
+                "Call it by its address or as localhost, or let its operator add the name to DEXPRESSION_HOSTS."
+            )
+
+    @app.after_request
+    def make_redirect_relative(response: Response) -> Response:
+        if response.location:
+            address = urlsplit(response.location)
+            query = f"?{address.query}" if address.query else ""
+            response.location = f"/{address.path.lstrip('/')}{query}"
+        return response
+
+
+def keep_metrics_private(app: Flask) -> None:
+    """Refuse `/metrics` to web pages of other origins."""
+
+    @app.before_request
+    def check_origin() -> None:
+        if request.endpoint == "metrics" and _comes_from_another_page():
+            raise Forbidden("A web page of another server may not read the metrics. Read them without a browser.")
 
 
 def require_token(app: Flask, token: str) -> None:
@@ -23,3 +63,36 @@ def require_token(app: Flask, token: str) -> None:
         given = request.headers.get("Authorization", "").encode("latin-1")  # the bytes as they were sent
         if not hmac.compare_digest(given, expected):  # constant time, so that timing reveals nothing of the token
             raise Unauthorized("This server requires a token. Send it in the header Authorization: Bearer <token>.")
+
+
+def _comes_from_another_page() -> bool:
+    origin = request.headers.get("Origin")
+    if origin is not None and urlsplit(origin).netloc.lower() != request.headers.get("Host", "").lower():
+        return True
+    site, mode = request.headers.get("Sec-Fetch-Site", "none"), request.headers.get("Sec-Fetch-Mode")
+    return site not in ("none", "same-origin") and mode != "navigate"
+
+
+def _is_known(host: str, allowed: Collection[str]) -> bool:
+    """Whether a Host header is missing, an address, a name of this machine, or an allowed name; its port is ignored."""
+    if not host:
+        return True  # HTTP/1.0; browsers always send one
+    found = HOST.fullmatch(host)
+    name = found[1].lower().removesuffix(".") if found else ""
+    return name in allowed or _is_local(name) or _is_address(name)
+
+
+def _is_local(name: str) -> bool:
+    """Whether this name or address stands for this machine alone."""
+    try:
+        return ipaddress.ip_address(name.strip("[]")).is_loopback
+    except ValueError:
+        return name == "localhost" or name.endswith(".localhost")
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True

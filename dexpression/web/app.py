@@ -7,47 +7,47 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from flask import Flask, Response, g, request
-from flask_cors import CORS
-from PIL import Image
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from dexpression.labels import LABEL_SETS
-from dexpression.picture import Picture, load_picture
+from dexpression.picture import Picture, PixelBudget, load_picture
 from dexpression.reading import Reading
 from dexpression.settings import Settings
-from dexpression.web.access import require_token
+from dexpression.web.access import check_hosts, keep_metrics_private, require_token
+from dexpression.web.cors import Cors, add_cors
 from dexpression.web.documents import add_documents
 from dexpression.web.error_handlers import problem_of, register_error_handlers
 from dexpression.web.errors import NoFace, NotReady
 from dexpression.web.metrics import count_reading, metrics_text
 from dexpression.web.parameters import Parameters, RootParameters, read_parameters
-from dexpression.web.problems import REQUEST_ID
+from dexpression.web.problems import MODEL
 from dexpression.web.protection import add_security_headers
 from dexpression.web.records import record_requests
 from dexpression.web.service import Service
 from dexpression.web.uploads import MemoryRequest, read_uploads
-
-MODEL = "X-Model-SHA256"  # the model that answered, which may be replaced while the server runs
 
 AnyParameters = TypeVar("AnyParameters", bound=Parameters)
 
 
 def create_app(service: Service, settings: Settings) -> Flask:
     """Create the WSGI application; web pages of `settings.cors_origins` may call it."""
-    app = Flask("dexpression.web")
+    app = Flask("dexpression.web", static_folder=None)  # `add_documents` serves files from memory
     app.request_class = MemoryRequest
     app.config["MAX_CONTENT_LENGTH"] = app.config["MAX_FORM_MEMORY_SIZE"] = settings.max_upload_bytes
-    # Private network access: a public web page may call a server on this machine.
-    CORS(app, origins=settings.cors_origins.split(), allow_private_network=True, expose_headers=[REQUEST_ID, MODEL])
     register_error_handlers(app)
     record_requests(app)
+    add_cors(app, Cors(settings))
     add_security_headers(app)
+    check_hosts(app, settings)
+    keep_metrics_private(app)
     if settings.token:
         require_token(app, settings.token)
     add_documents(app)
 
     @app.before_request
     def choose_predictor() -> None:
+        if request.endpoint == "live":  # also where a model is loaded late, or cannot be loaded
+            return
         g.predictor = service.predictor
         g.facts = g.predictor.public_facts()
 
@@ -85,11 +85,8 @@ def create_app(service: Service, settings: Settings) -> Flask:
     def ready() -> Response:
         if service.stopping:
             raise NotReady("The server is stopping. Call another one, or this one after its next start.")
-        try:
-            # A real prediction, through the detector and the network: what fails here would fail every request.
-            g.predictor.predict(Image.new("L", (48, 48)), "always", whole=True)
-        except Exception as error:
-            raise NotReady("The server cannot predict. Its log has the reason under this request id.") from error
+        if not service.can_predict():
+            raise NotReady("The server cannot predict. Its log has the reason.")
         return _json({"status": "ready"})
 
     return app
@@ -100,17 +97,15 @@ def _answer_uploads(
 ) -> Response:
     """Answer the request's one picture, or each of several with an answer or a problem document.
 
-    All pictures of a request share `max_pixels`, because a few bytes can hold many pixels.
+    All pictures of a request share `max_pixels`, because a few bytes can hold many pixels, and damaged ones count too.
     """
-    uploads = read_uploads(request)
+    uploads, budget = read_uploads(request), PixelBudget(max_pixels)
     if len(uploads) == 1:
-        return _json(answer(load_picture(uploads[0], max_pixels), parameters))
+        return _json(answer(load_picture(uploads[0], budget), parameters))
     results = []
     for content in uploads:
         try:
-            picture = load_picture(content, max_pixels)
-            max_pixels -= picture.width * picture.height
-            results.append(answer(picture, parameters))
+            results.append(answer(load_picture(content, budget), parameters))
         except Exception as error:
             results.append(problem_of(error))
     return _json({"results": results})

@@ -14,10 +14,13 @@ STATUSES = {
     "bad_base64": 400,
     "bad_parameter": 400,
     "unauthorized": 401,
+    "forbidden": 403,
     "payload_too_large": 413,
     "unsupported_media_type": 415,
+    "misdirected_request": 421,
     "undecodable_image": 422,
     "too_many_pixels": 422,
+    "too_complex": 422,
     "no_face": 422,
     "internal_server_error": 500,
     "not_ready": 503,
@@ -88,3 +91,21 @@ class Unauthorized(RequestError):
     """The request lacks the server's token."""
 
     code = "unauthorized"
+
+
+class Forbidden(RequestError):
+    """The request comes from a web page that may not read the answer."""
+
+    code = "forbidden"
+
+
+class MisdirectedRequest(RequestError):
+    """The request names a host that is not this server."""
+
+    code = "misdirected_request"
+
+
+class TooSlow(RequestError):
+    """The request takes longer than it may."""
+
+    code = "too_complex"

@@ -16,6 +16,7 @@ from dexpression.web.metrics import REJECTS
 
 CONTENT_TYPE = "application/problem+json"
 REQUEST_ID = "X-Request-ID"
+MODEL = "X-Model-SHA256"  # the model that answered, which may be replaced while the server runs
 
 # Better texts than those of werkzeug and waitress, which do not say how to fix the request.
 DETAILS = {

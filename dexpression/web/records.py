@@ -10,6 +10,7 @@ from flask import Flask, Response, g, request
 from dexpression.web.metrics import LATENCY, REQUESTS
 
 NO_ROUTE = "none"  # one name for all unknown addresses, or callers could create any number of metrics
+ROUTINE = ("/health/", "/metrics", "/static/", "/docs", "/client.js", "/openapi.json")  # beginnings of routes
 
 logger = logging.getLogger("dexpression.access")
 
@@ -42,4 +43,5 @@ def record_request(route: str, method: str, status: int, seconds: float, request
         "milliseconds": milliseconds,
         "request_id": request_id,
     }
-    logger.info("%s %s %d %s ms %s", *fields.values(), extra={"fields": fields})
+    level = logging.DEBUG if route.startswith(ROUTINE) and status < 400 else logging.INFO
+    logger.log(level, "%s %s %d %s ms %s", *fields.values(), extra={"fields": fields})

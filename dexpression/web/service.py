@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,9 +25,34 @@ class Predicting(Protocol):
         ...
 
 
+CHECK_SECONDS = 1.0  # for which the answer of `can_predict` holds
+
+logger = logging.getLogger(__name__)
+
+
 @dataclass
 class Service:
     """The current predictor, and whether the server is stopping. A request reads the predictor once."""
 
     predictor: Predicting
     stopping: bool = False
+    _can_predict: bool = True
+    _checked: tuple[Predicting | None, float] = (None, 0.0)  # the predictor, and until when the last check holds
+
+    def can_predict(self) -> bool:
+        """Whether a prediction succeeds; it is tried at most once a second, because anybody may ask."""
+        checked, until = self._checked
+        if checked is not self.predictor or time.monotonic() >= until:
+            self._can_predict = self._try_to_predict()
+            self._checked = self.predictor, time.monotonic() + CHECK_SECONDS
+        return self._can_predict
+
+    def _try_to_predict(self) -> bool:
+        try:
+            # Through the detector and the network: what fails here would fail every request.
+            self.predictor.predict(Image.new("L", (48, 48)), "always", whole=True)
+        except Exception:
+            if self._can_predict:  # one line, not one per question
+                logger.exception("A trial prediction failed.")
+            return False
+        return True

@@ -64,6 +64,16 @@ def test_a_log_line_has_the_request_but_no_file_name_query_or_result(client, cap
     assert not any(word in caplog.text for word in ("secret-name", "labels", "SAD"))
 
 
+def test_health_checks_metrics_and_files_are_logged_for_debugging_only(client, caplog):
+    caplog.set_level(logging.DEBUG, "dexpression.access")
+    for path in ("/health/live", "/health/ready", "/metrics", "/static/page.js", "/docs/swagger-ui.css", "/client.js"):
+        client.get(path)
+    client.get("/static/nothing")  # what fails is logged
+    client.get("/")
+    levels = [record.levelname for record in caplog.records if record.name == "dexpression.access"]
+    assert levels == ["DEBUG"] * 6 + ["INFO"] * 2
+
+
 def test_a_log_line_in_json_has_the_same_facts_as_members(client, caplog):
     caplog.set_level(logging.INFO, "dexpression.access")
     send(client, b"not a picture", **{"X-Request-ID": "mine-2"})
