@@ -2,62 +2,94 @@
 
 waitress reads a complete request before it passes it on, so a slow sender blocks no other. Its threads are not used:
 they wake each other several times per request and compete for the interpreter, which cost as much time as the network.
-One process per core with one request at a time answers more requests, and each process holds at most one decoded
-picture.
+Here one thread leads: it polls the connections and answers, one request at a time. If one answer takes long, another
+thread takes the lead (the leader/followers pattern, Schmidt et al. 2000), so that a worker never falls silent.
 """
 
 from __future__ import annotations
 
+import errno
+import logging
+import os
 import socket
 import sys
+import threading
 import time
 from collections import deque
-from collections.abc import MutableSequence
-from http import HTTPStatus
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from wsgiref.types import WSGIApplication
 
 import waitress
-from waitress.channel import HTTPChannel
-from waitress.parser import HTTPRequestParser
-from waitress.task import ErrorTask, WSGITask
 
+from dexpression.errors import StartError
+from dexpression.logs import Rarely
+from dexpression.serving.connection import ProblemChannel
+from dexpression.serving.request_queue import RequestQueue
+from dexpression.serving.shares import Shares
 from dexpression.settings import Settings
-from dexpression.web.errors import Overloaded, RequestError
-from dexpression.web.metrics import WAITING
-from dexpression.web.problems import encode_problem, error_problem, http_problem, new_request_id
-from dexpression.web.protection import ALWAYS
-from dexpression.web.records import NO_ROUTE, record_request
+from dexpression.web.cors import Cors
+from dexpression.web.errors import TooSlow
 from dexpression.web.service import Service
 
 MAX_CONNECTIONS = 1_000  # open at once, if the system allows a process as many
-RESERVED_FDS = 64  # file descriptors that a process needs besides; it has about 30 open
+MIN_CONNECTIONS = 8  # with fewer, the server does not start
+SPARE_FILES = 24  # file descriptors beyond those that are open at the start: metrics, a log, pictures of a client
+MAX_HEADER_BYTES = 32_768  # waitress searches all of a header that is not complete at each read
 MAX_BUFFERED_UPLOADS = 16  # of the largest size, in memory at once; more are refused
-SMALL_BODY_BYTES = 65_536  # bodies up to this size are read even then
+MAX_UNREAD_BYTES = 64_000_000  # of answers in memory whose clients do not read
 KEEPALIVE_DRAIN_SECONDS = 1.0  # that a stop keeps idle connections open, so that a request on its way is answered
-ACCEPT_RETRY_SECONDS = 0.02  # after which a worker accepts a connection although another worker has fewer
+ACCEPT_RETRY_SECONDS = 0.02  # after which a worker accepts connections although another worker has fewer
+ACCEPT_LOOK_SECONDS = 0.005  # between two looks at how many connections the other workers have, during that time
+ACCEPT_PAUSE_SECONDS = 1.0  # without accepting, after the system had no file descriptor or no memory for a connection
+MIN_SILENT_SECONDS = 0.05  # before a connection may be closed for a new one
 MAX_BATCH_SECONDS = 0.01  # of answering between two polls of the connections, whose cost grows with their number
+IDLE_SECONDS = 0.1  # of waiting in a poll, if no request waits
+TAKEOVER_SECONDS = 0.1  # that the leader may need for one answer, until another thread takes the lead
+MAX_THREADS = 4  # of which one leads, and one is ready to take over
+NO_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Work:
+    """A request that a thread works on."""
+
+    channel: ProblemChannel
+    since: float  # time.monotonic()
+    is_given_up: bool = False
 
 
 class HttpServer:
-    """Serves on a socket that other workers share: the worker with the fewest connections accepts the next one."""
+    """Serves on a socket that other workers share: the worker with the fewest connections accepts the next one.
+
+    `number` is the index of this worker in `shares`. `on_worn` is called when a request takes longer than
+    `settings.request_timeout_seconds`: its thread may be lost, so the worker should be replaced. Raises StartError if
+    the process may open too few files.
+    """
 
     def __init__(
         self,
         app: WSGIApplication,
         listener: socket.socket,
         settings: Settings,
-        loads: MutableSequence[int] | None = None,
+        shares: Shares | None = None,
         number: int = 0,
+        on_worn: Callable[[], None] = lambda: None,
     ) -> None:
+        self._max_connections = _max_connections()
         self._queue = RequestQueue(settings.max_queue, settings.queue_timeout_seconds)
         self._server = waitress.create_server(
             app,
             sockets=[listener],
             _dispatcher=self._queue,
-            connection_limit=_max_connections(),
+            connection_limit=sys.maxsize,  # `_may_accept` has the limit
             channel_request_lookahead=1,  # lets waitress notice that a waiting client has disconnected
             asyncore_use_poll=sys.platform != "win32",  # select takes no file descriptor above 1,023
             ident="dexpression",
+            max_request_header_size=MAX_HEADER_BYTES,
             # A body that is a little too large is read to its end, so that the client reads the answer.
             max_request_body_size=2 * settings.max_upload_bytes,
             # Above these, waitress would write to disk or wait for another thread.
@@ -65,188 +97,226 @@ class HttpServer:
             outbuf_overflow=sys.maxsize,
             outbuf_high_watermark=sys.maxsize,
         )
-        self._server.channel_class = ProblemChannel
-        self._server.adj.buffered_bytes = 0
-        self._server.adj.max_buffered_bytes = MAX_BUFFERED_UPLOADS * settings.max_upload_bytes
-        self._server.stopping = False
-        self._server.cors_origins = settings.cors_origins.split()
-        self._server.pull_trigger = lambda: None  # it would wake the loop, which is its caller here
-        self._server.readable = self._may_accept
-        self._server.handle_accept = self._accept_all
-        self._loads, self._number, self._next_accept = loads or [0], number, 0.0
+        server = self._server
+        server.channel_class = ProblemChannel
+        server.adj.counting = threading.RLock()  # a parser may be deleted in any thread, and in the middle of counting
+        server.adj.buffered_bytes = 0
+        server.adj.max_buffered_bytes = MAX_BUFFERED_UPLOADS * settings.max_upload_bytes
+        server.stopping = False
+        server.cors = Cors(settings)
+        self._wake = server.pull_trigger
+        server.pull_trigger = lambda: None  # `_answer` does it when it is needed
+        server.readable = self._may_accept
+        server.handle_accept = self._accept_all
+        self._shares, self._number = shares or Shares([0], [0]), number
+        self._next_accept = self._paused_until = 0.0
+        self._rarely = Rarely(logger)
         self._graceful_timeout = settings.graceful_timeout_seconds
+        self._request_timeout = settings.request_timeout_seconds
+        self._on_worn = on_worn
+        # The threads: `_lock` guards who leads, and what each of them works on.
+        self._lock = threading.Lock()
+        self._leader = 0
+        self._work: dict[int, Work] = {}
+        self._thread_count = 0
+        self._answered: deque[ProblemChannel] = deque()  # by threads that no longer lead
+        self._poll_seconds = IDLE_SECONDS
+        self._stopped_at = 0.0
+        self._has_ended = threading.Event()
 
     def run(self, service: Service) -> None:
-        """Serve until `stop` is called; then finish open requests, within the graceful timeout."""
-        while not self._server.stopping:
-            self._poll_and_answer(0.1)
-        service.stopping = True
-        self._close_listener()
-        stopped = time.monotonic()
-        while self._server.active_channels and (waited := time.monotonic() - stopped) < self._graceful_timeout:
-            self._poll_and_answer(0.05)
-            if waited > KEEPALIVE_DRAIN_SECONDS:  # after a poll, which reads requests that arrived meanwhile
-                self._close_idle_connections()
-        self._server.asyncore.close_all(self._server._map)
+        """Serve until `stop` is called; then finish open requests, within the graceful timeout.
+
+        All work is done in other threads, so that neither signals nor the end wait for a thread that hangs.
+        """
+        self._service = service
+        self._start_thread()
+        self._has_ended.wait()
 
     def stop(self) -> None:
         """Stop the server at its next poll, within 0.1 s; may be called from any thread or from a signal handler."""
         self._server.stopping = True
 
-    def _poll_and_answer(self, idle_seconds: float) -> None:
-        """Poll the connections, for `idle_seconds` if no request waits; then answer requests for a short time."""
+    def _start_thread(self) -> None:
+        self._thread_count += 1
+        threading.Thread(target=self._run_thread, daemon=True).start()
+
+    def _run_thread(self) -> None:
+        me = threading.get_ident()
+        with self._lock:
+            self._leader = self._leader or me
+        while not self._has_ended.is_set():
+            if self._leader != me:
+                self._has_ended.wait(TAKEOVER_SECONDS / 2)
+                self._take_over(me)
+                continue
+            try:
+                self._lead(me)
+            except Exception:  # such as MemoryError; without a leader, the worker would be silent
+                logger.exception("A poll of the connections failed.")
+
+    def _take_over(self, me: int) -> None:
+        """Become the leader, if the leader has worked on one answer for too long."""
+        with self._lock:
+            work = self._work.get(self._leader)
+            if work and time.monotonic() > work.since + TAKEOVER_SECONDS:
+                self._leader = me
+
+    def _lead(self, me: int) -> None:
+        """Poll the connections; then answer requests for a short time, or until another thread leads."""
         server = self._server
-        seconds = 0.0 if self._queue else idle_seconds
-        server.asyncore.loop(timeout=seconds, map=server._map, use_poll=server.adj.asyncore_use_poll, count=1)
+        self._shares.beats[self._number] += 1
+        if not self._has_follower() and self._thread_count < MAX_THREADS:
+            self._start_thread()
+        is_waiting_to_accept = time.monotonic() < self._next_accept  # until another worker has as many, or for a while
+        seconds = min(self._poll_seconds, ACCEPT_LOOK_SECONDS) if is_waiting_to_accept else self._poll_seconds
+        server.asyncore.loop(seconds, server.adj.asyncore_use_poll, server._map, count=1)
+        while self._answered:
+            self._answered.popleft().resume()
+        self._give_up_slow_requests()
+        self._queue.refuse_late()
+        self._poll_seconds = 0.0
         end = time.monotonic() + MAX_BATCH_SECONDS
-        while self._queue and time.monotonic() < end:
-            self._queue.answer_next()
+        while self._leader == me and time.monotonic() < end:
+            if not self._answer_next(me):
+                self._poll_seconds = IDLE_SECONDS
+                break
+        if self._leader == me and server.stopping:
+            self._continue_stop()
+
+    def _has_follower(self) -> bool:
+        """Whether a thread is free to take over from the leader."""
+        return self._thread_count - len(self._work) >= 2
+
+    def _answer_next(self, me: int) -> bool:
+        """Answer the next request; False if there is none. Pictures wait while no thread could take over."""
+        chosen = self._queue.next(with_pictures=self._has_follower())
+        if chosen is None:
+            return False
+        channel, waiting = chosen
+        started = time.monotonic()
+        self._work[me] = Work(channel, started)
+        try:
+            channel.service()
+        finally:
+            with self._lock:
+                del self._work[me]
+                leads = self._leader == me
+        waiting.spent += time.monotonic() - started
+        if leads:
+            self._finish(channel)
+        else:
+            self._answered.append(channel)
+            self._wake()
+        return True
+
+    def _finish(self, channel: ProblemChannel) -> None:
+        channel.resume()
+        if channel.unread_bytes and self._count_unread() > MAX_UNREAD_BYTES:
+            self._rarely.warning("Clients do not read their answers; some connections are closed.")
+            channel.handle_close()
+
+    def _count_unread(self) -> int:
+        return sum(channel.unread_bytes for channel in self._server.active_channels.values())
+
+    def _give_up_slow_requests(self) -> None:
+        latest = time.monotonic() - self._request_timeout
+        for work in list(self._work.values()):
+            if work.since < latest and not work.is_given_up:
+                work.is_given_up = True
+                text = f"The request took longer than {self._request_timeout:g} s. Send a smaller or simpler picture."
+                work.channel.give_up(TooSlow(text))
+                self._on_worn()
 
     def _may_accept(self) -> bool:
         """Whether this worker should accept a connection now: without this rule, the busiest one would get the most.
 
-        A worker with more connections than another accepts one only now and then, in case the other one hangs.
+        A worker with clearly more connections than another accepts only now and then, in case the other one hangs.
         """
-        self._loads[self._number] = len(self._server.active_channels)
-        now = time.monotonic()
-        if self._loads[self._number] > min(self._loads) and now < self._next_accept:
+        is_listening: bool = type(self._server).readable(self._server)  # it also closes connections that are long idle
+        now, connections = time.monotonic(), len(self._server.active_channels)
+        self._shares.connections[self._number] = connections
+        if (
+            not is_listening
+            or now < self._paused_until
+            or (now < self._next_accept and connections > self._fair_load())
+        ):
             return False
-        self._next_accept = now + ACCEPT_RETRY_SECONDS
-        accepts: bool = type(self._server).readable(self._server)
-        return accepts
+        return connections < self._max_connections or self._longest_silent() is not None
+
+    def _fair_load(self) -> int:
+        """The connections up to which this worker accepts: with many, a small difference is not worth a poll each."""
+        fewest = min(self._shares.connections)
+        return fewest + fewest // 8
 
     def _accept_all(self) -> None:
-        """Accept waiting connections while no other worker has fewer; waitress accepts only one at each poll."""
-        accepted = True
-        while accepted and self._may_accept():
-            accepted = self._accept_one()
+        """Accept waiting connections up to a fair number, but at least one; waitress accepts only one at each poll."""
+        self._next_accept = time.monotonic() + ACCEPT_RETRY_SECONDS
+        while self._accept_one() and self._may_accept():
+            pass
 
     def _accept_one(self) -> bool:
-        connections = len(self._server.active_channels)
-        type(self._server).handle_accept(self._server)
-        return len(self._server.active_channels) > connections
+        """Accept a connection, if there is one; at the limit, the one that was silent for longest is closed for it."""
+        server = self._server
+        try:
+            accepted = server.accept()
+            if accepted is None:
+                return False
+            connection, address = accepted
+            server.set_socket_options(connection)
+        except OSError as error:
+            if error.errno in NO_RESOURCES:
+                self._rarely.warning(f"No connection can be accepted for now ({os.strerror(error.errno)}).")
+                self._paused_until = time.monotonic() + ACCEPT_PAUSE_SECONDS
+            return False
+        if len(server.active_channels) >= self._max_connections and (silent := self._longest_silent()):
+            self._rarely.warning("All connections are in use; those that are silent for longest are closed.")
+            silent.handle_close()
+        server.channel_class(server, connection, server.fix_addr(address), server.adj, map=server._map)
+        return True
 
-    def _close_listener(self) -> None:
-        while self._accept_one():  # connections in the accept queue are still answered
-            pass
-        self._server.del_channel()
-        self._server.socket.close()
+    def _longest_silent(self) -> ProblemChannel | None:
+        """The connection that may be closed for a new one: not one whose request may be on its way."""
+        latest = time.monotonic() - MIN_SILENT_SECONDS
+        channels = [channel for channel in self._server.active_channels.values() if channel.read_at < latest]
+        silent = (channel for channel in sorted(channels, key=lambda channel: channel.read_at) if channel.is_silent)
+        return next(silent, None)
 
-    def _close_idle_connections(self) -> None:
-        for channel in list(self._server.active_channels.values()):
-            if not (channel.requests or channel.request or channel.total_outbufs_len):
-                channel.will_close = True
-
-
-class BoundedParser(HTTPRequestParser):
-    """Parses a request, and refuses a large one while all requests together fill the server's buffers."""
-
-    completed: bool
-    counted = 0  # bytes of this request
-    is_cut = False  # whether the rest of this request is not read
-
-    def received(self, data: bytes) -> int:
-        consumed: int = super().received(data)
-        self.counted += consumed
-        self.adj.buffered_bytes += consumed
-        is_full = self.adj.buffered_bytes > self.adj.max_buffered_bytes
-        if is_full and self.body_bytes_received > SMALL_BODY_BYTES and not self.completed:
-            self.error = Overloaded("Too many large requests are sent at the same time. Retry in a second.")
-            self.completed = self.is_cut = True
-        return consumed
-
-    def __del__(self) -> None:
-        self.adj.buffered_bytes -= self.counted
-
-
-class RequestQueue:
-    """The queue of complete requests, in place of waitress's threads; answers one at a time, in order.
-
-    At most `limit` pictures wait, and none longer than `timeout` seconds. Refusals, and requests without a picture,
-    do not wait behind pictures.
-    """
-
-    def __init__(self, limit: int, timeout: float) -> None:
-        self._limit = limit
-        self._timeout = timeout
-        self._quick: deque[HTTPChannel] = deque()
-        self._waiting: deque[tuple[float, HTTPChannel]] = deque()
-
-    def __bool__(self) -> bool:
-        return bool(self._quick or self._waiting)
-
-    def add_task(self, channel: HTTPChannel) -> None:
-        """Queue the request of a channel; waitress calls this as the method of its dispatcher."""
-        request = channel.requests[0]
-        if request.error is None and request.command == "POST":
-            if len(self._waiting) < self._limit:
-                self._waiting.append((time.monotonic(), channel))
-                WAITING.set(len(self._waiting))
-                return
-            request.error = Overloaded("The queue is full. Retry in a second.")
-        self._quick.append(channel)
-
-    def answer_next(self) -> None:
-        """Answer the next request, or refuse it if it has waited too long."""
-        if self._quick:
-            channel = self._quick.popleft()
-        else:
-            since, channel = self._waiting.popleft()
-            WAITING.set(len(self._waiting))
-            if time.monotonic() - since > self._timeout:
-                text = f"The request waited {self._timeout:g} s in the queue and was dropped. Retry in a second."
-                channel.requests[0].error = Overloaded(text)
-        channel.service()
-        if channel.connected and channel.writable():
-            channel.handle_write()
-
-
-class ClosingTask(WSGITask):
-    """Answers a request by the app; while the server stops, the answer closes its connection."""
-
-    def build_response_header(self) -> bytes:
-        if self.channel.server.stopping and not self.close_on_finish:
-            self.set_close_on_finish()
-        header: bytes = super().build_response_header()
-        return header
-
-
-class ProblemTask(ErrorTask):
-    """Answers a request that never reaches the app (not HTTP, too large, overloaded) with a problem document."""
-
-    def execute(self) -> None:
-        error, request_id = self.request.error, new_request_id()
-        if isinstance(error, RequestError):
-            members = error_problem(error, request_id)
-        else:
-            members = http_problem(error.code, error.reason, error.body, request_id)
-        body, headers = encode_problem(members)
-        headers |= ALWAYS
-        if self.request.is_cut or not isinstance(error, RequestError):  # the following bytes are not a request
-            self.set_close_on_finish()
-        if "*" in self.channel.server.cors_origins:
-            headers["Access-Control-Allow-Origin"] = "*"
-        status: int = members["status"]
-        record_request(NO_ROUTE, getattr(self.request, "command", ""), status, 0.0, request_id)
-        self.status = f"{status} {HTTPStatus(status).phrase}"
-        self.response_headers += headers.items()
-        self.content_length = len(body)
-        self.write(body)
-
-
-class ProblemChannel(HTTPChannel):
-    """A connection of waitress that uses BoundedParser, ClosingTask and ProblemTask."""
-
-    parser_class = BoundedParser
-    task_class = ClosingTask
-    error_task_class = ProblemTask
+    def _continue_stop(self) -> None:
+        """Close the listener; then, at each poll, idle connections; end when all are closed, or after the timeout."""
+        server, now = self._server, time.monotonic()
+        if not self._stopped_at:
+            self._service.stopping = True
+            self._stopped_at = now
+            while self._accept_one():  # connections in the accept queue are still answered
+                pass
+            server.del_channel()
+            server.socket.close()
+            self._poll_seconds = 0.0
+            return
+        waited = now - self._stopped_at
+        if waited > KEEPALIVE_DRAIN_SECONDS:  # after a poll, which reads requests that arrived meanwhile
+            for channel in list(server.active_channels.values()):
+                if channel.is_silent and not channel.request:
+                    channel.will_close = True
+        if not server.active_channels or waited > self._graceful_timeout:
+            server.asyncore.close_all(server._map)
+            self._has_ended.set()
 
 
 def _max_connections() -> int:
-    """The number of connections for which there are file descriptors; the loop would spin on one more."""
+    """The number of connections for which this process has file descriptors; raises StartError for hardly any."""
     if sys.platform == "win32":
         return MAX_CONNECTIONS
     import resource
 
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return MAX_CONNECTIONS if files == resource.RLIM_INFINITY else min(MAX_CONNECTIONS, max(1, files - RESERVED_FDS))
+    if files == resource.RLIM_INFINITY:
+        return MAX_CONNECTIONS
+    needed = len(list(Path("/dev/fd").iterdir())) + SPARE_FILES
+    if files < needed + MIN_CONNECTIONS:
+        raise StartError(
+            f"A process may open only {files} files, and a worker needs {needed + MIN_CONNECTIONS}. "
+            "Allow more, for example by: ulimit -n 1024"
+        )
+    return min(MAX_CONNECTIONS, files - needed)

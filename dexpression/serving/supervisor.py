@@ -16,7 +16,8 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator, MutableSequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -27,12 +28,14 @@ from dexpression.errors import DeXpressionError, StartError
 from dexpression.serving.listener import bound_socket, stop_accepting
 from dexpression.serving.model_files import ModelFiles
 from dexpression.serving.shared_metrics import forget_process, shared_metrics
+from dexpression.serving.shares import Shares
 from dexpression.settings import Settings
 
 PROCESSES = multiprocessing.get_context("spawn")  # the same on every system; a fork would copy locked locks
 START_SECONDS = 60  # until all workers have to be ready
 REMEDY = "See the log above, or lower DEXPRESSION_WORKERS."
 VERIFY_SECONDS = 120  # until a verification is killed; it takes about 5 on an idle machine
+HANG_SECONDS = 10  # beyond the longest request, that a worker may be silent
 POLL_SECONDS = 1.0  # between two looks at the workers and at the files of the model
 
 logger = logging.getLogger(__name__)
@@ -58,14 +61,15 @@ def serve(settings: Settings) -> None:
 class WorkerHandle:
     """A worker process, and the control pipe to it."""
 
-    def __init__(self, listener: socket.socket, settings: Settings, loads: MutableSequence[int], number: int) -> None:
+    def __init__(self, listener: socket.socket, settings: Settings, shares: Shares, number: int) -> None:
         self.control_pipe, worker_end = PROCESSES.Pipe()
         self.process: BaseProcess = PROCESSES.Process(
-            target=_run_worker, args=(listener, worker_end, settings, loads, number), daemon=True
+            target=_run_worker, args=(listener, worker_end, settings, shares, number), daemon=True
         )
         self.process.start()
         worker_end.close()  # so that the worker alone keeps its end open, and its death closes the pipe
-        self.is_ready = False
+        self.is_ready = self.is_worn = False
+        self.failure: StartError | None = None
         self._models: queue.SimpleQueue[OnnxModel] = queue.SimpleQueue()
         self._sending = threading.Lock()
 
@@ -78,12 +82,24 @@ class WorkerHandle:
         with self._sending, contextlib.suppress(OSError):  # the worker has just died, and will be replaced
             self.control_pipe.send(self._models.get())  # in order, whichever thread comes first
 
-    def poll_ready(self) -> None:
-        """Set `is_ready` if the worker has said so."""
+    def read_messages(self) -> None:
+        """Read what the worker has sent: that it is ready, why it cannot start, or that it should be replaced."""
         with contextlib.suppress(EOFError, OSError):
             while self.control_pipe.poll():
-                self.control_pipe.recv()
-                self.is_ready = True
+                message = self.control_pipe.recv()
+                self.is_ready |= message == "ready"
+                self.is_worn |= message == "worn"
+                if isinstance(message, StartError):
+                    self.failure = message
+
+
+@dataclass
+class Leaving:
+    """A worker that finishes its requests, because another serves in its place, or soon will."""
+
+    worker: WorkerHandle
+    number: int  # of its place
+    deadline: float = 0.0  # time.monotonic() when it is killed; 0 while its successor is not ready
 
 
 class Supervisor:
@@ -93,28 +109,37 @@ class Supervisor:
         self._settings = settings
         self._listener = listener
         self._workers: list[WorkerHandle] = []
-        self._loads: MutableSequence[int] = PROCESSES.RawArray("i", settings.workers)  # connections of each worker
+        self._leaving: list[Leaving] = []
+        self._shares = Shares(PROCESSES.RawArray("i", settings.workers), PROCESSES.RawArray("L", settings.workers))
+        self._beats = [(0, 0)] * settings.workers  # the last beat of each worker, and how often it was seen
+        self._next_look = 0.0
         self._model_files = ModelFiles(settings.model_path)
 
     def start(self) -> None:
         """Verify the model while the workers import; raises StartError, and what `verify_export` raises."""
-        with verification(self._settings.model_path) as verified:
-            self._workers = [self._new_worker(number) for number in range(self._settings.workers)]
-            self._model = verified.result()
+        logger.info("The model in %s is verified, which takes some seconds.", self._settings.model_path)
+        try:
+            with verification(self._settings.model_path) as verified:
+                self._workers = [self._new_worker(number) for number in range(self._settings.workers)]
+                self._model = verified.result()
+        except OSError as error:
+            reason = f"The server's processes cannot be started ({error.strerror})."
+            raise StartError(f"{reason} Lower DEXPRESSION_WORKERS, or allow more open files and memory.") from error
         self._listener.listen(1024)
         for worker in self._workers:
             worker.send_model(self._model)
         deadline = time.monotonic() + START_SECONDS
         while not all(worker.is_ready for worker in self._workers):
-            dead = [worker for worker in self._workers if not worker.process.is_alive()]
-            if dead:
-                raise StartError(f"Worker {dead[0].process.pid} died while it started. {REMEDY}")
+            for worker in self._workers:
+                if not worker.process.is_alive():
+                    worker.read_messages()
+                    raise worker.failure or StartError(f"Worker {worker.process.pid} died while it started. {REMEDY}")
             if time.monotonic() > deadline:
                 raise StartError(f"The workers did not start within {START_SECONDS} s. {REMEDY}")
             self._poll_pipes()
 
     def watch(self) -> None:
-        """Replace workers that die, and load a model whose files have changed; never returns."""
+        """Replace workers that die or hang, and load a model whose files have changed; never returns."""
         while True:
             self._poll_workers()
             if self._model_files.have_changed():
@@ -125,9 +150,10 @@ class Supervisor:
         deadline = time.monotonic() + self._settings.graceful_timeout_seconds + 2
         stop_accepting(self._listener)
         self._listener.close()
-        for worker in self._workers:
+        workers = self._workers + [leaving.worker for leaving in self._leaving]
+        for worker in workers:
             worker.control_pipe.close()
-        for worker in self._workers:
+        for worker in workers:
             worker.process.join(max(0.0, deadline - time.monotonic()))
             if worker.process.is_alive():
                 logger.warning("Worker %d did not stop in time.", worker.process.pid)
@@ -140,29 +166,65 @@ class Supervisor:
             sources += [worker.control_pipe, worker.process.sentinel]
         wait(sources, POLL_SECONDS)
         for worker in self._workers:
-            worker.poll_ready()
+            worker.read_messages()
 
     def _poll_workers(self) -> None:
         self._poll_pipes()
-        for index, worker in enumerate(self._workers):
+        self._kill_hanging_workers()
+        for number, worker in enumerate(self._workers):
             if not worker.process.is_alive():
-                self._workers[index] = self._replace(worker, index)
+                logger.warning("Worker %d died (%s) and is replaced.", worker.process.pid, worker.process.exitcode)
+                if self._start_successor(number):
+                    worker.control_pipe.close()
+                    forget_process(worker.process.pid)
+            elif worker.is_worn:
+                logger.warning("Worker %d works too long on one request and is replaced.", worker.process.pid)
+                if self._start_successor(number):
+                    self._leaving.append(Leaving(worker, number))
+        self._leaving = [leaving for leaving in self._leaving if not self._has_left(leaving)]
+
+    def _kill_hanging_workers(self) -> None:
+        """Kill a worker that does not even poll its connections any more; called once a second or more often."""
+        now = time.monotonic()
+        if now < self._next_look:
+            return
+        self._next_look = now + POLL_SECONDS
+        for number, worker in enumerate(self._workers):
+            beat, (last, looks) = self._shares.beats[number], self._beats[number]
+            self._beats[number] = (beat, looks + 1 if beat == last and worker.is_ready else 0)
+            if self._beats[number][1] * POLL_SECONDS > self._settings.request_timeout_seconds + HANG_SECONDS:
+                logger.error("Worker %d hangs.", worker.process.pid)
+                worker.process.kill()
+                worker.process.join()
 
     def _new_worker(self, number: int) -> WorkerHandle:
-        return WorkerHandle(self._listener, self._settings, self._loads, number)
+        return WorkerHandle(self._listener, self._settings, self._shares, number)
 
-    def _replace(self, dead: WorkerHandle, number: int) -> WorkerHandle:
-        logger.warning("Worker %d died (%s) and is replaced.", dead.process.pid, dead.process.exitcode)
-        forget_process(dead.process.pid)
+    def _start_successor(self, number: int) -> bool:
+        """Start a worker in the place of another; False if that is not possible now."""
         try:
             worker = self._new_worker(number)
         except OSError as error:  # no memory or no file descriptors; perhaps there are some a second later
             logger.error("A new worker cannot be started (%s).", error.strerror)
             time.sleep(POLL_SECONDS)
-            return dead
-        dead.control_pipe.close()
+            return False
+        self._workers[number] = worker
         worker.send_model(self._model)
-        return worker
+        return True
+
+    def _has_left(self, leaving: Leaving) -> bool:
+        """Let a worker go as soon as its successor is ready; whether its process has ended."""
+        worker, now = leaving.worker, time.monotonic()
+        if not leaving.deadline and self._workers[leaving.number].is_ready:
+            worker.control_pipe.close()
+            leaving.deadline = now + self._settings.graceful_timeout_seconds + 2
+        if leaving.deadline and now > leaving.deadline:
+            worker.process.kill()
+            worker.process.join()
+        if worker.process.is_alive():
+            return False
+        forget_process(worker.process.pid)
+        return True
 
     def _reload(self) -> None:
         try:
@@ -245,12 +307,12 @@ def _verify(pipe: Connection, model_path: Path, nice: int) -> None:
 
 
 def _run_worker(
-    listener: socket.socket, control_pipe: Connection, settings: Settings, loads: MutableSequence[int], number: int
+    listener: socket.socket, control_pipe: Connection, settings: Settings, shares: Shares, number: int
 ) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     from dexpression.serving.worker import run_worker
 
-    run_worker(listener, control_pipe, settings, loads, number)
+    run_worker(listener, control_pipe, settings, shares, number)
 
 
 def _exit(_signal: int, _frame: FrameType | None) -> None:

@@ -9,13 +9,15 @@ import logging
 import signal
 import socket
 import threading
-from collections.abc import MutableSequence
+import warnings
 from multiprocessing.connection import Connection
 
+from dexpression.errors import StartError
 from dexpression.faces import FaceDetector
 from dexpression.logs import start_logging
 from dexpression.prediction import Predictor
 from dexpression.serving.http_server import HttpServer
+from dexpression.serving.shares import Shares
 from dexpression.settings import Settings
 from dexpression.web import create_app
 from dexpression.web.metrics import MODEL
@@ -25,20 +27,27 @@ logger = logging.getLogger(__name__)
 
 
 def run_worker(
-    listener: socket.socket, control_pipe: Connection, settings: Settings, loads: MutableSequence[int], number: int
+    listener: socket.socket, control_pipe: Connection, settings: Settings, shares: Shares, number: int
 ) -> None:
     """Serve requests with the newest model received through `control_pipe`; stop when the pipe is closed.
 
-    `loads` is shared memory with the number of connections of each worker; `number` is the index of this one.
+    Sends "ready", or the StartError that says why not, and "worn" when it should be replaced. `number` is the index of
+    this worker in `shares`.
     """
-    start_logging(settings.log)
+    start_logging(settings.log, settings.log_level)
+    warnings.simplefilter("ignore")  # Pillow warns of each damaged entry of a picture
     detector = FaceDetector.load(settings.face_confidence, threads=1)
     try:
         service = Service(Predictor.from_onnx_model(control_pipe.recv(), detector))
     except EOFError:  # the supervisor has no model
         return
     _set_model_gauge(service, 1)
-    server = HttpServer(create_app(service, settings), listener, settings, loads, number)
+    app = create_app(service, settings)
+    try:
+        server = HttpServer(app, listener, settings, shares, number, on_worn=lambda: control_pipe.send("worn"))
+    except StartError as error:
+        control_pipe.send(error)
+        return
     signal.signal(signal.SIGTERM, lambda *_: server.stop())
     threading.Thread(target=_receive_models, args=(control_pipe, service, detector, server), daemon=True).start()
     control_pipe.send("ready")

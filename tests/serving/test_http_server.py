@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import re
 import select
 import socket
 import tempfile
@@ -11,14 +13,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from http.client import HTTPResponse
+from typing import Any
 
 import pytest
 from PIL import Image
 from waitress.channel import HTTPChannel
 
+from dexpression.errors import StartError
 from dexpression.picture import Picture
 from dexpression.reading import Reading
-from dexpression.serving.http_server import MAX_BUFFERED_UPLOADS, HttpServer
+from dexpression.serving import http_server
+from dexpression.serving.http_server import MAX_BUFFERED_UPLOADS, MAX_THREADS, HttpServer
 from dexpression.settings import Settings
 from dexpression.web import create_app
 from dexpression.web.service import Service
@@ -27,7 +32,7 @@ from tests.support.server import DEADLINE_SECONDS, ask, connect, wait_until
 from tests.support.web import FACE, MULTIPART, PROBLEM_MEMBERS, StubPredictor, multipart
 
 BODY = multipart(FACE)
-HEAD = f"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: {MULTIPART}\r\nContent-Length: {len(BODY)}\r\n\r\n"
+HEAD = f"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: {MULTIPART}\r\nContent-Length: {len(BODY)}\r\n\r\n"
 REQUEST = HEAD.encode() + BODY
 
 
@@ -53,24 +58,30 @@ class BlockingPredictor(StubPredictor):
 class RunningServer:
     """An HttpServer in a thread, and connections to it."""
 
-    def __init__(self, predictor: StubPredictor, **given: float) -> None:
+    def __init__(self, predictor: StubPredictor, **given: Any) -> None:
         settings, service = Settings(**given), Service(predictor)
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self._server = HttpServer(create_app(service, settings), self._listener, settings)
+        self.times_worn = 0
+        app = create_app(service, settings)
+        self._server = HttpServer(app, self._listener, settings, on_worn=self._count_worn)
         self._thread = threading.Thread(target=self._server.run, args=(service,), daemon=True)
         self._thread.start()
         self._connections: list[socket.socket] = []
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def _count_worn(self) -> None:
+        self.times_worn += 1
 
     def connect(self) -> socket.socket:
         """Open a connection that `stop` closes."""
         self._connections.append(connect(self.url))
         return self._connections[-1]
 
-    def send(self) -> socket.socket:
-        """Send a picture on a new connection."""
+    def send(self, request: bytes = REQUEST) -> socket.socket:
+        """Send a request, by default a picture, on a new connection."""
         connection = self.connect()
-        connection.sendall(REQUEST)
+        with contextlib.suppress(OSError):  # the server may answer and close before the end of the request
+            connection.sendall(request)
         return connection
 
     @property
@@ -110,6 +121,11 @@ def serve(predictor: BlockingPredictor) -> Iterator[Callable[..., RunningServer]
     predictor.allow()
     for server in servers:
         server.stop()
+
+
+def get(path: str) -> bytes:
+    """A GET request."""
+    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
 
 
 def unread(channel: HTTPChannel) -> bytes | None:
@@ -191,23 +207,184 @@ def test_requests_of_clients_that_have_disconnected_are_not_predicted(serve, pre
 
 
 def test_a_refusal_is_a_problem_document_and_keeps_the_connection_open(serve, predictor):
-    connection = serve(queue_timeout_seconds=-1).send()  # every wait is longer
-    status, body = read_answer(connection)
+    server = serve(max_queue=1)
+    first, others, _ = send_while_busy(server, predictor, 5)
+    predictor.allow()
+    answers = [(read_answer(connection), connection) for connection in [first, *others]]
+    [(_, body), connection] = next(answer for answer in answers if answer[0][0] == 503)
     problem = json.loads(body)
-    assert (status, problem["code"]) == (503, "overloaded")
+    assert (problem["status"], problem["code"]) == (503, "overloaded")
     assert problem.keys() == PROBLEM_MEMBERS
-    connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+    connection.sendall(get("/health/live"))
     assert read_answer(connection)[0] == 200
-    connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+    connection.sendall(get("/metrics"))
     assert b"dexpression_requests_waiting 0.0" in read_answer(connection)[1]
-    assert predictor.seen == []
+
+
+def test_while_a_picture_takes_long_the_worker_answers_everything_else(serve, predictor):
+    server = serve()
+    slow = server.send()
+    predictor.wait_for_call()
+    assert read_answer(server.send(get("/health/live")))[0] == 200
+    second = server.send()
+    predictor.wait_for_call()  # of the second picture, although the first is not answered
+    predictor.allow()
+    assert codes(slow, second) == ["200"] * 2
+
+
+def test_pictures_that_all_take_long_leave_a_thread_for_health_checks_and_refusals(serve, predictor, monkeypatch):
+    server = serve(queue_timeout_seconds=60, request_timeout_seconds=3600)
+    slow = []
+    for _ in range(MAX_THREADS - 1):
+        slow.append(server.send())
+        predictor.wait_for_call()
+    waiting = server.send()
+    assert read_answer(server.send(get("/health/live")))[0] == 200
+    assert not predictor.started.acquire(timeout=0.3)
+    advance_clock(monkeypatch, 61)
+    assert codes(waiting) == ["overloaded"]
+    predictor.allow()
+    assert codes(*slow) == ["200"] * len(slow)
+
+
+def test_a_request_that_takes_too_long_is_given_up_and_the_worker_asks_to_be_replaced(serve, predictor):
+    server = serve(request_timeout_seconds=0.2)
+    slow = server.send()
+    predictor.wait_for_call()
+    status, body = read_answer(slow)
+    assert (status, json.loads(body)["code"]) == (422, "too_complex")
+    assert slow.recv(1) == b""  # the connection is closed
+    assert server.times_worn == 1
+    predictor.allow()  # the late answer goes nowhere
+    assert ask(server.url, FACE)[0] == 200
+    assert server.times_worn == 1
+
+
+def test_the_next_request_of_a_connection_is_read_when_the_last_answer_has_left(serve):
+    server = serve()
+    path = "/docs/swagger-ui-bundle.js"
+    greedy = socket.socket()
+    greedy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+    host, port = server.url.removeprefix("http://").split(":")
+    greedy.connect((host, int(port)))
+    greedy.sendall(get(path) * 150)
+    assert read_answer(server.send(get("/health/live")))[0] == 200
+    wait_until(lambda: any(channel.total_outbufs_len > 100_000 for channel in server.channels))
+    [channel] = [channel for channel in server.channels if channel.total_outbufs_len > 100_000]
+    wait_until(lambda: not channel.requests)
+    assert channel.unread_bytes < 100_000  # its one answer is a file, which all connections share
+    greedy.settimeout(DEADLINE_SECONDS)
+    assert read_answer(greedy) == (200, ask(server.url + path)[1])
+    greedy.close()
+    wait_until(lambda: channel not in server.channels)
+
+
+def test_pipelined_requests_are_answered_in_order(serve, predictor):
+    predictor.allow()
+    last = get("/health/live").replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
+    connection = serve().send(get("/health/live") + REQUEST + get("/nothing") + last)
+    answers = b"".join(iter(lambda: connection.recv(4096), b""))
+    assert re.findall(rb"HTTP/1.1 (\d+)", answers) == [b"200", b"200", b"404", b"200"]
+
+
+LARGE_HEADER = b"A: " + b"a" * 300_000 + b"\r\n"
+START = b"POST / HTTP/1.1\r\nHost: localhost\r\nOrigin: https://a.example\r\n"
+CHUNKED = START + b"Transfer-Encoding: chunked\r\n\r\n"
+REFUSED = {
+    "large header": (START + LARGE_HEADER + b"\r\n", 431),
+    "large body": (START + b"Content-Length: 90000000\r\n\r\n" + bytes(1_000_000), 413),
+    "bad header": (START + b"no colon\r\n\r\n", 400),
+    "two lengths": (START + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n", 400),
+    "chunks in HTTP/1.0": (CHUNKED.replace(b"HTTP/1.1", b"HTTP/1.0") + b"0\r\n\r\n", 400),
+    "another encoding": (CHUNKED.replace(b"chunked", b"gzip"), 501),
+    "endless chunk line": (CHUNKED + b"1;secret-a=" + b"a" * 5_000, 400),
+    "endless trailer": (CHUNKED + b"1\r\na\r\n0\r\n" + b"secret-a: b\r\n" * 5_000, 400),
+    "tiny chunks": (CHUNKED + b"1\r\na\r\n" * 50_000, 400),
+    "no address": (START.replace(b"/ ", b"http://[secret-a]/ ", 1) + b"\r\n", 400),
+}
+
+
+@pytest.mark.parametrize(("request_bytes", "expected"), REFUSED.values(), ids=REFUSED)
+def test_a_request_that_is_no_request_is_refused_whoever_sends_it(serve, caplog, request_bytes, expected):
+    connection = serve(cors_origins="https://a.example").send(request_bytes)
+    response = HTTPResponse(connection)
+    response.begin()
+    assert response.status == expected
+    assert json.loads(response.read()).keys() == PROBLEM_MEMBERS
+    if b"http://" not in request_bytes:
+        assert response.headers["Access-Control-Allow-Origin"] == "https://a.example"
+        assert response.headers["Vary"] == "Origin"
+    assert connection.recv(1) == b""  # the connection is closed
+    assert "secret" not in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+def test_a_refusal_below_the_app_has_the_cors_headers_of_the_app(serve, predictor):
+    origin = "https://a.example"
+    request = REQUEST.replace(b"\r\n", f"\r\nOrigin: {origin}\r\n".encode(), 1)
+    server = serve(cors_origins=origin, max_queue=1)
+    slow = [server.send(request)]
+    predictor.wait_for_call()
+    slow += [server.send(request * 2) for _ in range(10)]
+    predictor.allow()
+    allowed = set()
+    for connection in slow:
+        response = HTTPResponse(connection)
+        response.begin()
+        response.read()
+        names = ("Access-Control-Allow-Origin", "Access-Control-Expose-Headers", "Vary")
+        allowed.add((response.status, *(response.headers[name] for name in names)))
+    assert {status for status, *_ in allowed} == {200, 503}
+    assert len({tuple(headers) for _, *headers in allowed}) == 1
+
+
+def test_at_the_limit_of_connections_the_one_that_is_silent_for_longest_gives_way(serve, predictor, monkeypatch):
+    monkeypatch.setattr(http_server, "MAX_CONNECTIONS", 4)
+    predictor.allow()
+    server = serve()
+    idle = [server.connect() for _ in range(4)]
+    wait_until(lambda: len(server.channels) == 4)
+    sending = idle.pop()
+    sending.sendall(REQUEST[:50])
+    time.sleep(2 * http_server.MIN_SILENT_SECONDS)
+    assert codes(server.send()) == ["200"]
+    sending.sendall(REQUEST[50:])
+    assert codes(sending) == ["200"]
+    assert idle[0].recv(1) == b""
+
+
+def test_a_lack_of_file_descriptors_is_one_line_and_no_busy_loop(serve, predictor, caplog, monkeypatch):
+    predictor.allow()
+    server, tries = serve(), []
+
+    def accept() -> None:
+        tries.append(time.monotonic())
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(http_server, "ACCEPT_PAUSE_SECONDS", 0.2)
+    with monkeypatch.context() as patch:
+        patch.setattr(server._server._server, "accept", accept)
+        late = server.send()
+        wait_until(lambda: len(tries) == 3)
+    assert tries[2] - tries[0] >= 0.4
+    assert codes(late) == ["200"]
+    assert len([line for line in caplog.messages if "Too many open files" in line]) == 1
+
+
+def test_a_process_that_may_open_too_few_files_is_not_started(monkeypatch):
+    resource = pytest.importorskip("resource", reason="Windows has no limit of open files")
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (12, 12))
+    settings = Settings()
+    app = create_app(Service(StubPredictor()), settings)
+    with socket.create_server(("127.0.0.1", 0)) as listener, pytest.raises(StartError, match="ulimit -n"):
+        HttpServer(app, listener, settings)
 
 
 def test_slow_senders_do_not_delay_other_requests(serve, predictor):
     predictor.allow()
     server = serve()
     for _ in range(50):
-        server.connect().sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nx")
+        server.connect().sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nx")
     wait_until(lambda: sum(channel.request is not None for channel in server.channels) == 50)
     assert ask(server.url, FACE)[0] == 200
 
@@ -215,7 +392,7 @@ def test_slow_senders_do_not_delay_other_requests(serve, predictor):
 def test_large_uploads_that_are_never_completed_do_not_fill_the_memory(serve, predictor):
     predictor.allow()
     server = serve(max_upload_bytes=100_000)
-    started = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + bytes(90_000)
+    started = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n" + bytes(90_000)
     uploads = [server.connect() for _ in range(40)]
     for upload in uploads:
         with contextlib.suppress(OSError):  # the server may refuse it, and close the connection, before its end

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import onnx
 import pytest
+from PIL import Image
 
 from dexpression.artifact.manifest import export_paths
 from dexpression.errors import StartError
@@ -60,6 +61,33 @@ def test_a_worker_that_dies_is_replaced_while_the_other_one_answers(server, mode
     assert {status for status, _ in server.answers} == {200}
     assert len(server.failures) <= CALLERS
     assert f"Worker {before[0]} died (-9) and {REPLACED}" in server.log
+
+
+@reads_proc
+def test_a_worker_that_works_too_long_on_one_request_is_replaced_and_loses_no_other(model):
+    large = encode(Image.new("RGB", (7000, 7000)), "PNG")  # decoding takes a third of a second
+    settings = {"DEXPRESSION_REQUEST_TIMEOUT_SECONDS": "1", "DEXPRESSION_MAX_PIXELS": "2000000000"}
+    with Server(model, **settings) as server:
+        before = server.workers()
+        with server.callers():
+            wait_for_answers(server, 50)
+            status, body = ask(server.url, *[large] * 32)
+            assert (status, json.loads(body)["code"]) == (422, "too_complex")
+            server.wait(lambda: len(set(before) - set(server.workers())) == 1)  # one has left
+            server.wait(lambda: server.worker_counts() == {sha256(model): 2})
+            wait_for_answers(server, 50)
+    assert server.answers.keys() == {(200, sha256(model))}
+    assert server.failures == []
+    assert server.log.count("works too long on one request") == 1
+
+
+@reads_proc
+def test_a_worker_that_hangs_for_longer_than_any_request_may_take_is_replaced(model):
+    with Server(model, DEXPRESSION_REQUEST_TIMEOUT_SECONDS="0.5") as server:
+        hanging = server.workers()[0]
+        os.kill(hanging, signal.SIGSTOP)
+        server.wait(lambda: f"Worker {hanging} died (-9) and {REPLACED}" in server.log)
+        server.wait(lambda: server.worker_counts() == {sha256(model): 2})
 
 
 @reads_proc
@@ -196,7 +224,7 @@ def refuses_connections(server: Server) -> bool:
 
 def test_a_request_that_has_begun_is_answered_while_the_server_stops(server):
     body = multipart(FACE)
-    head = f"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: {MULTIPART}\r\nContent-Length: {len(body)}\r\n"
+    head = f"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: {MULTIPART}\r\nContent-Length: {len(body)}\r\n"
     with connect(server.url) as connection:
         connection.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
         assert read_head(connection).startswith(b"HTTP/1.1 100 ")  # the server has read the head

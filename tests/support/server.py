@@ -69,9 +69,9 @@ def start(port: int, model: Path, max_open_files: int | None = None, **settings:
     return subprocess.Popen(command, cwd=ROOT, env=environ, stderr=subprocess.PIPE, text=True)
 
 
-def ask(url: str, content: bytes | None = None) -> tuple[int, bytes]:
-    """Send a GET request, or POST `content` as the part `file`; returns the status and the body of the answer."""
-    body = None if content is None else multipart(content)
+def ask(url: str, *contents: bytes) -> tuple[int, bytes]:
+    """Send a GET request, or POST `contents` as parts `file`; returns the status and the body of the answer."""
+    body = multipart(*contents) if contents else None
     request = urllib.request.Request(url, body, {"Content-Type": MULTIPART})
     try:
         with urllib.request.urlopen(request, timeout=REQUEST_SECONDS) as response:
