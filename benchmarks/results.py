@@ -10,6 +10,7 @@ from statistics import median
 from matplotlib.figure import Figure
 
 from benchmarks.callers import Load
+from benchmarks.servers import SAME_APP
 
 OURS, STUDENT, FRAMES = "DeXpression", "student project", "640x480 frames"
 CALLER_COUNTS, MAIN_COUNT, HIGH_COUNT = (1, 8, 32), 32, 256  # simultaneous callers
@@ -54,8 +55,8 @@ class Results:
         return list(dict.fromkeys(name for name, _ in self.loads if name != FRAMES))
 
     def best_peer(self) -> str | None:
-        """The fastest other server at 32 callers; None if no other server was measured."""
-        peers = [name for name in self.names() if name not in (OURS, STUDENT)]
+        """The fastest peer with an app of its own at 32 callers; None if no peer was measured."""
+        peers = [name for name in self.names() if name not in (OURS, STUDENT) and not name.startswith(SAME_APP)]
         return max(peers, key=lambda name: self.load(name, MAIN_COUNT), default=None)
 
     def targets(self) -> list[Target]:

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
 import venv
 from collections.abc import Iterator, Mapping
@@ -20,6 +21,7 @@ PEERS = HERE / "peers"
 ENVIRONMENT = HERE / ".peers"
 BIN = ENVIRONMENT / "bin"
 START_LIMIT = 120.0  # seconds
+SAME_APP = "same app"  # how the names of the servers begin that serve our app and network
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Server:
     ready: str  # a path that answers 200 as soon as the server is ready
     path: str = "/"
     variables: Mapping[str, str] = field(default_factory=dict)
+    is_ours: bool = False  # whether it answers with our pipeline and the int8 network, not with the float32 one
 
 
 @dataclass(frozen=True)
@@ -62,29 +65,49 @@ class Running:
 
 
 def servers(model: Path, network: Path) -> list[Server]:
-    """List our server first, then its peers.
+    """List our server first, then our app in other servers, then the peers.
 
-    Our server has `model`, the folder of an export; the student project has the learner in it. The other peers have
-    `network`, a float32 ONNX model.
+    Our server and our app have `model`, the folder of an export; the student project has the learner in it. The other
+    peers have `network`, a float32 ONNX model.
     """
     cores = str(os.cpu_count())
     peer = {"PEER_NETWORK": str(network), "PEER_CORES": cores, "BENTOML_HOME": str(network.parent)}
     peer |= {"BENTOML_DO_NOT_TRACK": "true", "PEER_MODEL_FOLDER": str(model)}
     batch = peer | {"PEER_BATCH": "1"}
-    ours = {"DEXPRESSION_MODEL_PATH": str(model)}
     uvicorn = (str(BIN / "uvicorn"), "with_fastapi:app", "--app-dir", str(PEERS), "--port", "{port}")
     litserve = (str(BIN / "python"), str(PEERS / "with_litserve.py"))
     service = ("with_bentoml:Service", "--working-dir", str(PEERS))
     bentoml = (str(BIN / "bentoml"), "serve", *service, "--host", "127.0.0.1", "--port", "{port}")
     student = (sys.executable, str(PEERS / "with_flask.py"))
     return [
-        Server("DeXpression", (sys.executable, "server.py"), "/health/ready", variables=ours),
+        *our_servers(model),
         Server("FastAPI", (*uvicorn, "--workers", cores, "--no-access-log"), "/ready", variables=peer),
         Server("LitServe", litserve, "/health", "/predict", peer),
         Server("LitServe, batches", litserve, "/health", "/predict", batch),
         Server("BentoML", bentoml, "/readyz", variables=peer),
         Server("BentoML, batches", bentoml, "/readyz", variables=batch),
         Server("student project", student, "/ready", variables=peer | {"PYTHONPATH": "."}),
+    ]
+
+
+def our_servers(model: Path) -> list[Server]:
+    """List our server first, then our app in other servers; all of them have `model`, the folder of an export."""
+    cores, app = str(os.cpu_count()), "dexpression.wsgi:app"
+    ours = {"DEXPRESSION_MODEL_PATH": str(model)}
+    # The peers' environment has the servers; the app's libraries are those of the running environment.
+    same = ours | {"PYTHONPATH": os.pathsep.join([str(HERE.parent), sysconfig.get_path("purelib")])}
+    granian = (str(BIN / "granian"), "--interface", "wsgi", "--workers", cores, "--port", "{port}", app)
+    one_thread = (*granian, "--blocking-threads", "1")
+    threads = ("--worker-class", "gthread", "--threads", "4", "--no-control-socket")
+    gunicorn = (str(BIN / "gunicorn"), "--workers", cores, *threads, "--bind", "127.0.0.1:{port}", app)
+    waitress = (sys.executable, "-m", "waitress", "--listen", "127.0.0.1:{port}", app)
+    ready = "/health/ready"
+    return [
+        Server("DeXpression", (sys.executable, "server.py"), ready, variables=ours, is_ours=True),
+        Server(f"{SAME_APP}, granian", granian, ready, variables=same, is_ours=True),
+        Server(f"{SAME_APP}, granian, 1 thread", one_thread, ready, variables=same, is_ours=True),
+        Server(f"{SAME_APP}, gunicorn", gunicorn, ready, variables=same, is_ours=True),
+        Server(f"{SAME_APP}, waitress", waitress, ready, variables=same, is_ours=True),
     ]
 
 
@@ -100,8 +123,8 @@ def install_peers() -> None:
 
 
 @contextmanager
-def started(server: Server, folder: Path) -> Iterator[Running]:
-    """Start a server, wait until it is ready, and stop it at the end.
+def started(server: Server, folder: Path, stop_seconds: float = 15.0) -> Iterator[Running]:
+    """Start a server, wait until it is ready, and stop it at the end; kill it if that takes `stop_seconds`.
 
     Its log is written into `folder`. Raises RuntimeError, with the end of the log, if it does not become ready.
     """
@@ -124,7 +147,7 @@ def started(server: Server, folder: Path) -> Iterator[Running]:
     finally:
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=15)
+            process.wait(stop_seconds)
         with suppress(ProcessLookupError):  # processes that are still running
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()

@@ -49,7 +49,7 @@ class Bench:
 
     def run_server(self, server: Server, caller_counts: Sequence[int] = CALLER_COUNTS) -> None:
         """Start a server, put it under load, measure its memory, and stop it."""
-        name, labels = server.name, self.our_labels if server.name == OURS else self.peer_labels
+        name, labels = server.name, self.our_labels if server.is_ours else self.peer_labels
         with started(server, self.folder) as running:
             for callers in caller_counts:
                 load = measure_load(running.port, _requests(server.path, self.crops, labels), callers, self.seconds)
@@ -131,7 +131,7 @@ def main() -> None:
         best = bench.results.best_peer()
         for _ in range(options.rounds):
             for server in chosen:
-                if server.name in (OURS, best):
+                if server.is_ours or server.name == best:
                     bench.run_server(server, [HIGH_COUNT])
     print(bench.results.report())
     bench.results.draw().savefig(options.figure, dpi=110)
