@@ -6,7 +6,7 @@ import io
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from PIL import ExifTags, Image, ImageOps
@@ -26,6 +26,7 @@ MIN_SHORT_SIDE = 960
 
 LARGE_PIXELS = 4_000_000
 ONE_LARGE_PICTURE = threading.Lock()
+TURN_SECONDS = 5.0  # until a large picture is refused, because other large ones are decoded
 
 TURNS = {  # EXIF orientation -> what turns the picture upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -142,9 +143,21 @@ def _opened(source: Source, budget: PixelBudget | None) -> Iterator[Image.Image]
         raise UnreadableImage("The file is not a decodable image. Send JPEG, PNG, WebP, BMP or GIF.") from error
 
 
-def _turn(size: tuple[int, int]) -> AbstractContextManager[object]:
-    """Wait for the turn of a large picture: the threads of a process together then need the memory of one."""
-    return ONE_LARGE_PICTURE if size[0] * size[1] >= LARGE_PIXELS else nullcontext()
+@contextmanager
+def _turn(size: tuple[int, int]) -> Iterator[None]:
+    """Let a large picture wait for its turn, so that all threads of a process need the memory of one.
+
+    Raises OutOfMemory if that takes too long.
+    """
+    if size[0] * size[1] < LARGE_PIXELS:
+        yield
+        return
+    if not ONE_LARGE_PICTURE.acquire(timeout=TURN_SECONDS):
+        raise OutOfMemory
+    try:
+        yield
+    finally:
+        ONE_LARGE_PICTURE.release()
 
 
 def _decode(image: Image.Image) -> None:

@@ -47,7 +47,7 @@ MIN_SILENT_SECONDS = 0.05  # before a connection may be closed for a new one
 MAX_BATCH_SECONDS = 0.01  # of answering between two polls of the connections, whose cost grows with their number
 IDLE_SECONDS = 0.1  # of waiting in a poll, if no request waits
 TAKEOVER_SECONDS = 0.1  # that the leader may need for one answer, until another thread takes the lead
-MAX_THREADS = 4  # of which one leads, and one is ready to take over
+MAX_THREADS = 16  # of which one leads, and one is ready to take over
 NO_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 logger = logging.getLogger(__name__)
@@ -131,29 +131,49 @@ class HttpServer:
         """
         self._service = service
         self._start_thread()
-        self._has_ended.wait()
+        if self._thread_count:
+            self._has_ended.wait()
 
     def stop(self) -> None:
         """Stop the server at its next poll, within 0.1 s; may be called from any thread or from a signal handler."""
         self._server.stopping = True
 
     def _start_thread(self) -> None:
-        self._thread_count += 1
-        threading.Thread(target=self._run_thread, daemon=True).start()
+        with self._lock:
+            self._thread_count += 1
+        try:
+            threading.Thread(target=self._run_thread, daemon=True).start()
+        except RuntimeError:  # no memory for a stack
+            self._rarely.warning("No thread can be started for now, so a picture that takes long delays others.")
+            with self._lock:
+                self._thread_count -= 1
 
     def _run_thread(self) -> None:
+        """Lead, or follow until the leader is busy; end if another thread follows already."""
         me = threading.get_ident()
         with self._lock:
             self._leader = self._leader or me
         while not self._has_ended.is_set():
-            if self._leader != me:
+            if self._leader == me:
+                self._lead_safely(me)
+            elif self._is_surplus():
+                return
+            else:
                 self._has_ended.wait(TAKEOVER_SECONDS / 2)
                 self._take_over(me)
-                continue
-            try:
-                self._lead(me)
-            except Exception:  # such as MemoryError; without a leader, the worker would be silent
-                logger.exception("A poll of the connections failed.")
+
+    def _lead_safely(self, me: int) -> None:
+        try:
+            self._lead(me)
+        except Exception:  # such as MemoryError; without a leader, the worker would be silent
+            logger.exception("A poll of the connections failed.")
+
+    def _is_surplus(self) -> bool:
+        """Whether a follower may end, because another one is left; it then counts no longer."""
+        with self._lock:
+            is_surplus = self._thread_count - len(self._work) > 2
+            self._thread_count -= is_surplus
+        return is_surplus
 
     def _take_over(self, me: int) -> None:
         """Become the leader, if the leader has worked on one answer for too long."""

@@ -6,6 +6,7 @@ import hmac
 import ipaddress
 import re
 from collections.abc import Collection
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from flask import Flask, Response, request
@@ -14,6 +15,7 @@ from dexpression.settings import ANY, Settings
 from dexpression.web.errors import Forbidden, MisdirectedRequest, Unauthorized
 
 PUBLIC_ENDPOINTS = {"page", "client", "static", "document", "live", "ready"}  # needed before a token can be sent
+REDIRECTS = (301, 302, 303, 307, 308)
 HOST = re.compile(r"(\[[\da-f:.]+\]|[\w.-]+)(:\d*)?", re.IGNORECASE | re.ASCII)  # a name or an address, and a port
 
 
@@ -25,9 +27,13 @@ def check_hosts(app: Flask, settings: Settings) -> None:
     """
     allowed = [name.lower() for name in settings.hosts.split()] or ([] if _is_local(settings.host) else [ANY])
 
+    @lru_cache(maxsize=256)
+    def is_known(host: str) -> bool:
+        return ANY in allowed or _is_known(host, allowed)
+
     @app.before_request
     def check_host() -> None:
-        if ANY not in allowed and not _is_known(request.headers.get("Host", ""), allowed):
+        if not is_known(request.headers.get("Host", "")):
             raise MisdirectedRequest(
                 "This server does not answer under the name in the Host header. "
                 "Call it by its address or as localhost, or let its operator add the name to DEXPRESSION_HOSTS."
@@ -35,20 +41,17 @@ def check_hosts(app: Flask, settings: Settings) -> None:
 
     @app.after_request
     def make_redirect_relative(response: Response) -> Response:
-        if response.location:
-            address = urlsplit(response.location)
+        if response.status_code in REDIRECTS:
+            address = urlsplit(response.location or "")
             query = f"?{address.query}" if address.query else ""
             response.location = f"/{address.path.lstrip('/')}{query}"
         return response
 
 
-def keep_metrics_private(app: Flask) -> None:
-    """Refuse `/metrics` to web pages of other origins."""
-
-    @app.before_request
-    def check_origin() -> None:
-        if request.endpoint == "metrics" and _comes_from_another_page():
-            raise Forbidden("A web page of another server may not read the metrics. Read them without a browser.")
+def refuse_other_pages() -> None:
+    """Refuse the current request if a web page of another origin makes it; raises Forbidden."""
+    if _comes_from_another_page():
+        raise Forbidden("A web page of another server may not read the metrics. Read them without a browser.")
 
 
 def require_token(app: Flask, token: str) -> None:
