@@ -9,7 +9,7 @@ import time
 import traceback
 
 PACKAGE = "dexpression"
-REPEAT_SECONDS = 60.0  # between two lines of `Rarely` with the same text
+REPEAT_SECONDS = 60.0  # between two lines of `ThrottledLogger` with the same text
 
 
 class TextLines(logging.Formatter):
@@ -31,7 +31,7 @@ class JsonLines(logging.Formatter):
         return json.dumps(line)
 
 
-class Rarely:
+class ThrottledLogger:
     """Logs each text at most once a minute, however often what it says happens."""
 
     def __init__(self, logger: logging.Logger) -> None:
@@ -39,16 +39,28 @@ class Rarely:
         self._next: dict[str, float] = {}
 
     def warning(self, text: str) -> None:
-        now = time.monotonic()
-        if now >= self._next.get(text, now):
-            self._next[text] = now + REPEAT_SECONDS
+        """Log a text with the level WARNING."""
+        if self._is_due(text):
             self._logger.warning(text)
+
+    def exception(self, text: str) -> None:
+        """Log a text with the exception that is handled now."""
+        if self._is_due(text):
+            self._logger.exception(text)
+
+    def _is_due(self, text: str) -> bool:
+        now = time.monotonic()
+        is_due = now >= self._next.get(text, now)
+        if is_due:
+            self._next[text] = now + REPEAT_SECONDS
+        return is_due
 
 
 def start_logging(log_format: str = "plain", level: str = "INFO") -> None:
     """Set up logging of this process on standard error.
 
-    `log_format` is `text` or `json`, or `plain` for messages alone. Other packages are heard from WARNING on.
+    `log_format` is `text` or `json`, or `plain` for messages alone. Of other packages, only warnings and errors are
+    logged.
     """
     formatters = {"text": TextLines(), "json": JsonLines()}
     handler = logging.StreamHandler(sys.stderr)
@@ -76,7 +88,9 @@ def _describe_exception(record: logging.LogRecord) -> str:
         return ""
     lines: list[str] = []
     error: BaseException | None = record.exc_info[1]
-    while error:
+    seen: list[BaseException] = []
+    while error and error not in seen:  # causes may go round in a circle
+        seen.append(error)
         lines += [type(error).__name__, *traceback.format_tb(error.__traceback__)]
         error = error.__cause__ or error.__context__
     return "".join(line if line.endswith("\n") else f"{line}\n" for line in lines).rstrip("\n")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from dexpression.logs import Rarely, start_logging
+from dexpression.logs import ThrottledLogger, start_logging
 
 SECRET = "what a stranger sent"
 
@@ -78,7 +78,7 @@ def test_the_level_decides_what_is_logged(capsys):
 
 
 def test_what_happens_often_is_logged_rarely(caplog, monkeypatch):
-    rarely = Rarely(logging.getLogger("dexpression.test"))
+    rarely = ThrottledLogger(logging.getLogger("dexpression.test"))
     for _ in range(1000):
         rarely.warning("again")
     monkeypatch.setattr("time.monotonic", lambda: float("inf"))

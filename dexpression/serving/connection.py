@@ -52,7 +52,10 @@ class BoundedParser(HTTPRequestParser):
             self.refused_head = (head + data)[: self.adj.max_request_header_size]
         if not self.completed and self.body_rcv is not None:
             self._check_body()
-        if not self.completed or self.empty:
+        if not self.completed:
+            return consumed
+        self.expect_continue = False  # waitress would ask for a body, and forget that the request is complete
+        if self.empty:
             return consumed
         self.surplus = data[consumed:]  # the channel parses these bytes later
         return len(data)
@@ -93,11 +96,13 @@ class BoundedParser(HTTPRequestParser):
 
 
 class ClosingTask(WSGITask):
-    """Answers a request by the app; while the server stops, the answer closes its connection."""
+    """Answers a request by the app; while the server stops, the last answer closes its connection."""
 
     def build_response_header(self) -> bytes:
-        if self.channel.server.stopping and not self.close_on_finish:
+        if self.channel.server.stopping and not self.channel.unparsed and not self.close_on_finish:
+            self.request.headers.pop("CONNECTION", None)  # or HTTP/1.0 would get "keep-alive" too
             self.set_close_on_finish()
+            self.channel.lingers = True
         header: bytes = super().build_response_header()
         return header
 
@@ -123,7 +128,7 @@ class ProblemTask(ErrorTask):
         self.status = f"{status} {HTTPStatus(status).phrase}"
         self.response_headers += headers.items()
         self.content_length = len(body)
-        self.write(body)
+        self.write(b"" if method == "HEAD" else body)
 
     def _addressed(self) -> tuple[str, str, str]:
         """Method, path and Origin of the request; as far as possible also of one that could not be parsed."""
@@ -144,27 +149,34 @@ class ProblemChannel(HTTPChannel):
     error_task_class = ProblemTask
 
     unparsed = b""  # received behind the request that is in work
-    read_at: float  # time.monotonic() of the last bytes that were received, or of the connection
+    active_at: float  # time.monotonic() when the client last sent or read something, or connected
+    requested_at = 0.0  # the same when the last bytes of the request were received
+    is_in_work = False  # whether a thread works on the request
     lingers = False  # whether the client may still send when its answer has left
-    _linger_until = 0.0
+    _received_at = _linger_until = 0.0
     _has_begun_answer = False
     _given_up_by = 0  # the thread that answers in place of the one that still works on the request
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self.read_at = time.monotonic()
+        self.active_at = time.monotonic()
 
     def readable(self) -> bool:
+        """Whether to wait for bytes. While a thread works on the request, a client that has sent all may say so."""
         if self._linger_until:
             self.will_close = time.monotonic() > self._linger_until
             return True
-        return not self.unparsed and bool(super().readable())
+        return not (self.unparsed or self.is_in_work) and bool(super().readable())
 
     def handle_read(self) -> None:
         if self._linger_until:
             self.recv(self.adj.recv_bytes)  # which closes the connection at the end
         else:
             super().handle_read()
+
+    def handle_expt(self) -> None:
+        """Close the connection of a client that sends urgent data, which would be reported at each poll."""
+        self.handle_close()
 
     def handle_close(self) -> None:
         """Close the connection; after a refusal only when the client has ended too, or after a short time.
@@ -180,7 +192,7 @@ class ProblemChannel(HTTPChannel):
         super().handle_close()
 
     def received(self, data: bytes) -> bool:
-        self.read_at = time.monotonic()
+        self.active_at = self._received_at = time.monotonic()
         self.unparsed += data
         return self._parse()
 
@@ -192,27 +204,33 @@ class ProblemChannel(HTTPChannel):
             self._parse()
 
     def handle_write(self) -> None:
+        unsent = self.total_outbufs_len
         super().handle_write()
+        if self.total_outbufs_len < unsent:
+            self.active_at = time.monotonic()
         if self.connected:
             self._parse()
 
     def _parse(self) -> bool:
-        if not self.unparsed or self.requests or self.total_outbufs_len:
+        """Parse the next request, if all of the last answer has left."""
+        if self.requests or self.total_outbufs_len or self._linger_until:
             return True
+        if self.request is None:
+            self.unparsed = self.unparsed.lstrip(b"\r\n")  # empty lines are no requests
         data, self.unparsed = self.unparsed, b""
         is_open: bool = super().received(data)
         if self.requests:
-            self.unparsed = self.requests[0].surplus
+            self.unparsed, self.requested_at = self.requests[0].surplus, self._received_at
             self._has_begun_answer = False
         return is_open
 
-    def give_up(self, error: RequestError) -> None:
-        """Answer the request that a thread still works on with an error, and close; that thread's answer is dropped."""
+    def give_up(self, original: BoundedParser, error: RequestError) -> None:
+        """Answer a request that a thread still works on with an error, and close; that thread's answer is dropped."""
         with self.outbuf_lock:
-            if self._has_begun_answer or not (self.connected and self.requests):
+            if self._has_begun_answer or not self.connected or original not in self.requests:
                 return  # the thread is ready at this moment
             self._given_up_by = threading.get_ident()
-        original, request = self.requests[0], self.parser_class(self.adj)
+        request = self.parser_class(self.adj)
         request.error, request.is_cut = error, True
         request.version, request.headers = original.version, original.headers
         request.command, request.path = original.command, original.path
@@ -233,9 +251,9 @@ class ProblemChannel(HTTPChannel):
         return sum(len(buffer) for buffer in self.outbufs if not isinstance(buffer, ReadOnlyFileBasedBuffer))
 
     @property
-    def is_silent(self) -> bool:
-        """Whether the client waits for nothing: it has sent no complete request, and has read its last answer."""
-        if self.requests or self.total_outbufs_len or self.will_close:
+    def is_idle(self) -> bool:
+        """Whether no request is in work and no byte waits to be read: nothing of the server's work would be lost."""
+        if self.requests or self.will_close:
             return False
         try:
             return not self.socket.recv(1, socket.MSG_PEEK)
@@ -243,6 +261,11 @@ class ProblemChannel(HTTPChannel):
             return True
         except OSError:  # the connection is broken, and will be closed at the next poll
             return False
+
+    def drop(self) -> None:
+        """Close the connection at once, whatever is unsent or unread."""
+        self.lingers = False
+        self.handle_close()
 
     def handle_error(self) -> None:
         """Close the connection after an unforeseen exception; its text may hold what was sent, so it is not logged."""

@@ -29,11 +29,21 @@ def shared_metrics() -> Iterator[None]:
         yield
 
 
-def forget_process(pid: int | None) -> None:
+def name_process(name: str) -> None:
+    """Let this process keep its metrics under a name; call it before any metric is made.
+
+    A name that was used by a process before takes no more space, and its counters go on.
+    """
+    from prometheus_client import values
+
+    values.ValueClass = values.MultiProcessValue(lambda: name)  # type: ignore[no-untyped-call]
+
+
+def forget_process(name: str) -> None:
     """Drop the gauges of a process that died."""
     from prometheus_client.multiprocess import mark_process_dead
 
-    mark_process_dead(pid)  # type: ignore[no-untyped-call]
+    mark_process_dead(name)  # type: ignore[no-untyped-call]
 
 
 def _lock(file: IO[str]) -> None:

@@ -6,6 +6,7 @@ A start runs `serve`; each worker process runs `dexpression.serving.worker.run_w
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import multiprocessing
 import os
@@ -27,14 +28,16 @@ from dexpression.artifact.manifest import OnnxModel
 from dexpression.errors import DeXpressionError, StartError
 from dexpression.serving.listener import bound_socket, stop_accepting
 from dexpression.serving.model_files import ModelFiles
-from dexpression.serving.shared_metrics import forget_process, shared_metrics
-from dexpression.serving.shares import Shares
+from dexpression.serving.shared_counters import SharedCounters
+from dexpression.serving.shared_metrics import forget_process, name_process, shared_metrics
 from dexpression.settings import Settings
 
 PROCESSES = multiprocessing.get_context("spawn")  # the same on every system; a fork would copy locked locks
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)  # SIGINT is set too: shells start background jobs that ignore it
 START_SECONDS = 60  # until all workers have to be ready
 REMEDY = "See the log above, or lower DEXPRESSION_WORKERS."
 VERIFY_SECONDS = 120  # until a verification is killed; it takes about 5 on an idle machine
+NAMES = 8  # for successive workers in one place, of which several may still finish their requests
 HANG_SECONDS = 10  # beyond the longest request, that a worker may be silent
 POLL_SECONDS = 1.0  # between two looks at the workers and at the files of the model
 
@@ -43,7 +46,7 @@ logger = logging.getLogger(__name__)
 
 def serve(settings: Settings) -> None:
     """Serve until SIGINT or SIGTERM; raises DeXpressionError if the server cannot start."""
-    for number in (signal.SIGTERM, signal.SIGINT):  # SIGINT too, because shells start background jobs that ignore it
+    for number in STOP_SIGNALS:
         signal.signal(number, _exit)
     with bound_socket(settings.host, settings.port) as listener, shared_metrics():
         supervisor = Supervisor(settings, listener)
@@ -54,6 +57,8 @@ def serve(settings: Settings) -> None:
         except (SystemExit, KeyboardInterrupt):
             pass
         finally:
+            for number in STOP_SIGNALS:
+                signal.signal(number, signal.SIG_IGN)  # a second one must not interrupt the stop
             supervisor.stop()
     logger.info("Stopped.")
 
@@ -61,14 +66,17 @@ def serve(settings: Settings) -> None:
 class WorkerHandle:
     """A worker process, and the control pipe to it."""
 
-    def __init__(self, listener: socket.socket, settings: Settings, shares: Shares, number: int) -> None:
+    def __init__(
+        self, listener: socket.socket, settings: Settings, counters: SharedCounters, number: int, name: str
+    ) -> None:
         self.control_pipe, worker_end = PROCESSES.Pipe()
         self.process: BaseProcess = PROCESSES.Process(
-            target=_run_worker, args=(listener, worker_end, settings, shares, number), daemon=True
+            target=_run_worker, args=(listener, worker_end, settings, counters, number, name), name=name, daemon=True
         )
         self.process.start()
+        self.started_at = time.monotonic()
         worker_end.close()  # so that the worker alone keeps its end open, and its death closes the pipe
-        self.is_ready = self.is_worn = False
+        self.is_ready = self.needs_replacement = False
         self.failure: StartError | None = None
         self._models: queue.SimpleQueue[OnnxModel] = queue.SimpleQueue()
         self._sending = threading.Lock()
@@ -77,6 +85,12 @@ class WorkerHandle:
         """Send a model from a thread, because a worker that hangs does not read the pipe."""
         self._models.put(model)
         threading.Thread(target=self._send_next, daemon=True).start()
+
+    def leave(self) -> None:
+        """Let the worker finish its requests and end, while others serve."""
+        with self._sending, contextlib.suppress(OSError):
+            self.control_pipe.send("leave")
+        self.control_pipe.close()
 
     def _send_next(self) -> None:
         with self._sending, contextlib.suppress(OSError):  # the worker has just died, and will be replaced
@@ -88,13 +102,13 @@ class WorkerHandle:
             while self.control_pipe.poll():
                 message = self.control_pipe.recv()
                 self.is_ready |= message == "ready"
-                self.is_worn |= message == "worn"
+                self.needs_replacement |= message == "overdue"
                 if isinstance(message, StartError):
                     self.failure = message
 
 
 @dataclass
-class Leaving:
+class DrainingWorker:
     """A worker that finishes its requests, because another serves in its place, or soon will."""
 
     worker: WorkerHandle
@@ -109,9 +123,12 @@ class Supervisor:
         self._settings = settings
         self._listener = listener
         self._workers: list[WorkerHandle] = []
-        self._leaving: list[Leaving] = []
-        self._shares = Shares(PROCESSES.RawArray("i", settings.workers), PROCESSES.RawArray("L", settings.workers))
-        self._beats = [(0, 0)] * settings.workers  # the last beat of each worker, and how often it was seen
+        self._draining: list[DrainingWorker] = []
+        self._counters = SharedCounters(
+            PROCESSES.RawArray("i", settings.workers), PROCESSES.RawArray("L", settings.workers)
+        )
+        self._starts = [itertools.count() for _ in range(settings.workers)]
+        self._heartbeats = [(0, 0)] * settings.workers  # the last one of each worker, and how often it was seen
         self._next_look = 0.0
         self._model_files = ModelFiles(settings.model_path)
 
@@ -150,7 +167,7 @@ class Supervisor:
         deadline = time.monotonic() + self._settings.graceful_timeout_seconds + 2
         stop_accepting(self._listener)
         self._listener.close()
-        workers = self._workers + [leaving.worker for leaving in self._leaving]
+        workers = self._workers + [draining.worker for draining in self._draining]
         for worker in workers:
             worker.control_pipe.close()
         for worker in workers:
@@ -176,29 +193,32 @@ class Supervisor:
                 logger.warning("Worker %d died (%s) and is replaced.", worker.process.pid, worker.process.exitcode)
                 if self._start_successor(number):
                     worker.control_pipe.close()
-                    forget_process(worker.process.pid)
-            elif worker.is_worn:
+                    forget_process(worker.process.name)
+            elif worker.needs_replacement:
                 logger.warning("Worker %d works too long on one request and is replaced.", worker.process.pid)
                 if self._start_successor(number):
-                    self._leaving.append(Leaving(worker, number))
-        self._leaving = [leaving for leaving in self._leaving if not self._has_left(leaving)]
+                    self._draining.append(DrainingWorker(worker, number))
+        self._draining = [draining for draining in self._draining if not self._has_left(draining)]
 
     def _kill_hanging_workers(self) -> None:
-        """Kill a worker that does not even poll its connections any more; called once a second or more often."""
+        """Kill a worker that does not even poll its connections any more, or does not become ready."""
         now = time.monotonic()
         if now < self._next_look:
             return
         self._next_look = now + POLL_SECONDS
         for number, worker in enumerate(self._workers):
-            beat, (last, looks) = self._shares.beats[number], self._beats[number]
-            self._beats[number] = (beat, looks + 1 if beat == last and worker.is_ready else 0)
-            if self._beats[number][1] * POLL_SECONDS > self._settings.request_timeout_seconds + HANG_SECONDS:
+            heartbeat, (last, looks) = self._counters.heartbeats[number], self._heartbeats[number]
+            looks = looks + 1 if heartbeat == last and worker.is_ready else 0
+            self._heartbeats[number] = (heartbeat, looks)
+            is_silent = looks * POLL_SECONDS > self._settings.request_timeout_seconds + HANG_SECONDS
+            if is_silent or (not worker.is_ready and now > worker.started_at + START_SECONDS):
                 logger.error("Worker %d hangs.", worker.process.pid)
                 worker.process.kill()
                 worker.process.join()
 
     def _new_worker(self, number: int) -> WorkerHandle:
-        return WorkerHandle(self._listener, self._settings, self._shares, number)
+        name = f"worker{number}-{next(self._starts[number]) % NAMES}"
+        return WorkerHandle(self._listener, self._settings, self._counters, number, name)
 
     def _start_successor(self, number: int) -> bool:
         """Start a worker in the place of another; False if that is not possible now."""
@@ -212,18 +232,18 @@ class Supervisor:
         worker.send_model(self._model)
         return True
 
-    def _has_left(self, leaving: Leaving) -> bool:
+    def _has_left(self, draining: DrainingWorker) -> bool:
         """Let a worker go as soon as its successor is ready; whether its process has ended."""
-        worker, now = leaving.worker, time.monotonic()
-        if not leaving.deadline and self._workers[leaving.number].is_ready:
-            worker.control_pipe.close()
-            leaving.deadline = now + self._settings.graceful_timeout_seconds + 2
-        if leaving.deadline and now > leaving.deadline:
+        worker, now = draining.worker, time.monotonic()
+        if not draining.deadline and self._workers[draining.number].is_ready:
+            worker.leave()
+            draining.deadline = now + self._settings.graceful_timeout_seconds + 2
+        if draining.deadline and now > draining.deadline:
             worker.process.kill()
             worker.process.join()
         if worker.process.is_alive():
             return False
-        forget_process(worker.process.pid)
+        forget_process(worker.process.name)
         return True
 
     def _reload(self) -> None:
@@ -307,12 +327,18 @@ def _verify(pipe: Connection, model_path: Path, nice: int) -> None:
 
 
 def _run_worker(
-    listener: socket.socket, control_pipe: Connection, settings: Settings, shares: Shares, number: int
+    listener: socket.socket,
+    control_pipe: Connection,
+    settings: Settings,
+    counters: SharedCounters,
+    number: int,
+    name: str,
 ) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    name_process(name)
     from dexpression.serving.worker import run_worker
 
-    run_worker(listener, control_pipe, settings, shares, number)
+    run_worker(listener, control_pipe, settings, counters, number)
 
 
 def _exit(_signal: int, _frame: FrameType | None) -> None:

@@ -5,7 +5,9 @@ A worker reads no file of an export and imports no torch: verified models arrive
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import signal
 import socket
 import threading
@@ -17,7 +19,7 @@ from dexpression.faces import FaceDetector
 from dexpression.logs import start_logging
 from dexpression.prediction import Predictor
 from dexpression.serving.http_server import HttpServer
-from dexpression.serving.shares import Shares
+from dexpression.serving.shared_counters import SharedCounters
 from dexpression.settings import Settings
 from dexpression.web import create_app
 from dexpression.web.metrics import MODEL
@@ -27,12 +29,12 @@ logger = logging.getLogger(__name__)
 
 
 def run_worker(
-    listener: socket.socket, control_pipe: Connection, settings: Settings, shares: Shares, number: int
+    listener: socket.socket, control_pipe: Connection, settings: Settings, counters: SharedCounters, number: int
 ) -> None:
     """Serve requests with the newest model received through `control_pipe`; stop when the pipe is closed.
 
-    Sends "ready", or the StartError that says why not, and "worn" when it should be replaced. `number` is the index of
-    this worker in `shares`.
+    Sends "ready", or the StartError that says why not, and "overdue" when it should be replaced. Receives models, and
+    "leave" before the pipe is closed if other workers go on. `number` is the index of this worker in `counters`.
     """
     start_logging(settings.log, settings.log_level)
     warnings.simplefilter("ignore")  # Pillow warns of each damaged entry of a picture
@@ -44,7 +46,7 @@ def run_worker(
     _set_model_gauge(service, 1)
     app = create_app(service, settings)
     try:
-        server = HttpServer(app, listener, settings, shares, number, on_worn=lambda: control_pipe.send("worn"))
+        server = HttpServer(app, listener, settings, counters, number, lambda: _send_overdue(control_pipe))
     except StartError as error:
         control_pipe.send(error)
         return
@@ -52,12 +54,25 @@ def run_worker(
     threading.Thread(target=_receive_models, args=(control_pipe, service, detector, server), daemon=True).start()
     control_pipe.send("ready")
     server.run(service)
+    if server.has_busy_threads:
+        logging.shutdown()
+        os._exit(0)  # the usual exit would free the models that these threads use
+
+
+def _send_overdue(control_pipe: Connection) -> None:
+    with contextlib.suppress(OSError):  # the supervisor stops this worker anyway
+        control_pipe.send("overdue")
 
 
 def _receive_models(control_pipe: Connection, service: Service, detector: FaceDetector, server: HttpServer) -> None:
+    others_serve = False
     while True:
         try:
-            predictor = Predictor.from_onnx_model(control_pipe.recv(), detector)
+            received = control_pipe.recv()
+            if received == "leave":
+                others_serve = True
+                continue
+            predictor = Predictor.from_onnx_model(received, detector)
         except (EOFError, OSError):  # the supervisor stops this worker, or has died
             break
         except Exception:
@@ -66,7 +81,7 @@ def _receive_models(control_pipe: Connection, service: Service, detector: FaceDe
         _set_model_gauge(service, 0)
         service.predictor = predictor
         _set_model_gauge(service, 1)
-    server.stop()
+    server.stop(others_serve)
 
 
 def _set_model_gauge(service: Service, value: int) -> None:

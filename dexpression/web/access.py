@@ -70,7 +70,8 @@ def require_token(app: Flask, token: str) -> None:
 
 def _comes_from_another_page() -> bool:
     origin = request.headers.get("Origin")
-    if origin is not None and urlsplit(origin).netloc.lower() != request.headers.get("Host", "").lower():
+    own = {f"{scheme}://{request.headers.get('Host', '')}".lower() for scheme in ("http", "https")}
+    if origin is not None and origin.lower() not in own:
         return True
     site, mode = request.headers.get("Sec-Fetch-Site", "none"), request.headers.get("Sec-Fetch-Mode")
     return site not in ("none", "same-origin") and mode != "navigate"

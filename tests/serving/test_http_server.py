@@ -22,8 +22,9 @@ from waitress.channel import HTTPChannel
 from dexpression.errors import StartError
 from dexpression.picture import Picture
 from dexpression.reading import Reading
-from dexpression.serving import http_server
-from dexpression.serving.http_server import MAX_BUFFERED_UPLOADS, MAX_THREADS, HttpServer
+from dexpression.serving import acceptor
+from dexpression.serving.http_server import MAX_BUFFERED_UPLOADS, MAX_LARGE, HttpServer
+from dexpression.serving.leadership import MAX_THREADS
 from dexpression.settings import Settings
 from dexpression.web import create_app
 from dexpression.web.service import Service
@@ -61,16 +62,16 @@ class RunningServer:
     def __init__(self, predictor: StubPredictor, **given: Any) -> None:
         settings, service = Settings(**given), Service(predictor)
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.times_worn = 0
+        self.times_overdue = 0
         app = create_app(service, settings)
-        self._server = HttpServer(app, self._listener, settings, on_worn=self._count_worn)
+        self._server = HttpServer(app, self._listener, settings, on_overdue=self._count_overdue)
         self._thread = threading.Thread(target=self._server.run, args=(service,), daemon=True)
         self._thread.start()
         self._connections: list[socket.socket] = []
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
 
-    def _count_worn(self) -> None:
-        self.times_worn += 1
+    def _count_overdue(self) -> None:
+        self.times_overdue += 1
 
     def connect(self) -> socket.socket:
         """Open a connection that `stop` closes."""
@@ -254,10 +255,10 @@ def test_a_request_that_takes_too_long_is_given_up_and_the_worker_asks_to_be_rep
     status, body = read_answer(slow)
     assert (status, json.loads(body)["code"]) == (422, "too_complex")
     assert slow.recv(1) == b""  # the connection is closed
-    assert server.times_worn == 1
+    assert server.times_overdue == 1
     predictor.allow()  # the late answer goes nowhere
     assert ask(server.url, FACE)[0] == 200
-    assert server.times_worn == 1
+    assert server.times_overdue == 1
 
 
 def test_the_next_request_of_a_connection_is_read_when_the_last_answer_has_left(serve):
@@ -290,6 +291,7 @@ def test_pipelined_requests_are_answered_in_order(serve, predictor):
 LARGE_HEADER = b"A: " + b"a" * 300_000 + b"\r\n"
 START = b"POST / HTTP/1.1\r\nHost: localhost\r\nOrigin: https://a.example\r\n"
 CHUNKED = START + b"Transfer-Encoding: chunked\r\n\r\n"
+LARGE = encode(Image.new("RGB", (600, 600)), "BMP")  # 1 MB
 REFUSED = {
     "large header": (START + LARGE_HEADER + b"\r\n", 431),
     "large body": (START + b"Content-Length: 90000000\r\n\r\n" + bytes(1_000_000), 413),
@@ -339,18 +341,131 @@ def test_a_refusal_below_the_app_has_the_cors_headers_of_the_app(serve, predicto
 
 
 def test_at_the_limit_of_connections_the_one_that_is_silent_for_longest_gives_way(serve, predictor, monkeypatch):
-    monkeypatch.setattr(http_server, "MAX_CONNECTIONS", 4)
+    monkeypatch.setattr(acceptor, "MAX_CONNECTIONS", 4)
     predictor.allow()
     server = serve()
     idle = [server.connect() for _ in range(4)]
     wait_until(lambda: len(server.channels) == 4)
     sending = idle.pop()
     sending.sendall(REQUEST[:50])
-    time.sleep(2 * http_server.MIN_SILENT_SECONDS)
+    time.sleep(2 * acceptor.MIN_IDLE_SECONDS)
     assert codes(server.send()) == ["200"]
     sending.sendall(REQUEST[50:])
     assert codes(sending) == ["200"]
     assert idle[0].recv(1) == b""
+
+
+def test_new_connections_at_the_limit_are_not_mixed_up_with_those_that_gave_way(serve, predictor, monkeypatch):
+    monkeypatch.setattr(acceptor, "MAX_CONNECTIONS", 10)
+    monkeypatch.setattr(acceptor, "MIN_IDLE_SECONDS", 0)
+    predictor.allow()
+    server = serve()
+    for _ in range(20):
+        for idle in [server.connect() for _ in range(12)]:
+            with contextlib.suppress(OSError):  # it may have given way already
+                idle.sendall(b"GET /")  # an event in the poll in which it gives way
+        assert codes(server.send()) == ["200"]
+
+
+def test_clients_that_do_not_read_give_way_to_new_ones(serve, predictor, monkeypatch):
+    monkeypatch.setattr(acceptor, "MAX_CONNECTIONS", 4)
+    predictor.allow()
+    server = serve()
+    for _ in range(4):
+        server.send(get("/docs/swagger-ui-bundle.js") * 20)
+    wait_until(lambda: sum(channel.total_outbufs_len > 0 for channel in server.channels) == 4)
+    assert codes(server.send()) == ["200"]
+
+
+def test_urgent_data_closes_the_connection(serve, predictor, caplog):
+    predictor.allow()
+    server = serve()
+    urgent = server.connect()
+    urgent.send(b"x", socket.MSG_OOB)
+    with contextlib.suppress(ConnectionResetError):
+        assert urgent.recv(1) == b""
+    assert codes(server.send()) == ["200"]
+    assert caplog.messages == []
+
+
+def test_what_follows_a_refused_request_is_not_a_request(serve, predictor):
+    predictor.allow()
+    server = serve()
+    smuggling = server.send(REFUSED["two lengths"][0] + REQUEST)
+    assert read_answer(smuggling)[0] == 400
+    assert smuggling.recv(1) == b""
+    assert predictor.seen == []
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"GET /health/live HTTP/1.1\r\n", 200),
+        (b"POST / HTTP/1.1\r\nContent-Length: 0\r\n", 400),
+        (b"POST / HTTP/1.1\r\nContent-Length: no\r\n", 400),
+        (b"POST / HTTP/1.1\r\nContent-Length: 90000000\r\n", 413),
+    ],
+)
+def test_a_request_that_expects_to_be_asked_for_its_body_is_answered_without_one(serve, head, status):
+    connection = serve().send(head + b"Host: localhost\r\nExpect: 100-continue\r\n\r\n")
+    assert read_answer(connection)[0] == status
+
+
+def test_a_refused_head_request_has_no_body(serve):
+    connection = serve().send(b"HEAD / HTTP/1.1\r\nHost: localhost\r\n" + LARGE_HEADER + b"\r\n")
+    answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert b" 431 " in answer.partition(b"\r\n")[0]
+    assert answer.endswith(b"\r\n\r\n")
+
+
+def test_a_client_that_has_sent_all_and_says_so_is_answered(serve, predictor):
+    half_closed = serve().send()
+    half_closed.shutdown(socket.SHUT_WR)
+    predictor.wait_for_call()
+    time.sleep(0.3)  # a follower polls meanwhile
+    predictor.allow()
+    assert codes(half_closed) == ["200"]
+
+
+def test_empty_lines_are_no_requests(serve, predictor):
+    predictor.allow()
+    server = serve()
+    assert codes(server.send(b"\r\n" * 50_000 + REQUEST)) == ["200"]
+
+
+def test_no_more_than_a_few_large_requests_are_worked_on_at_once_and_small_ones_pass_them(serve, predictor):
+    server = serve()
+    large = START + b"Content-Type: image/bmp\r\nContent-Length: %d\r\n\r\n" % len(LARGE) + LARGE
+    waiting = [server.send(large) for _ in range(MAX_LARGE + 2)]
+    for _ in range(MAX_LARGE):
+        predictor.wait_for_call()
+    assert not predictor.started.acquire(timeout=0.3)
+    small = server.send()
+    predictor.wait_for_call()  # of the small one
+    predictor.allow()
+    assert codes(small, *waiting) == ["200"] * (MAX_LARGE + 3)
+
+
+def test_a_stop_answers_the_requests_that_were_sent_behind_each_other(serve, predictor):
+    server = serve()
+    connection = server.send(REQUEST * 3)
+    predictor.wait_for_call()
+    server._server.stop()
+    predictor.allow()
+    answers = b"".join(iter(lambda: connection.recv(4096), b""))
+    assert answers.count(b"HTTP/1.1 200 OK") == 3
+    assert answers.count(b"Connection: close") == 1
+
+
+def test_an_upload_goes_on_while_many_pictures_are_answered(serve, predictor):
+    predictor.allow(100_000)
+    server = serve()
+    busy = [server.send(REQUEST * 200) for _ in range(8)]
+    upload = server.send(START + b"Content-Type: image/bmp\r\nContent-Length: %d\r\n\r\n" % len(LARGE) + LARGE)
+    assert codes(upload) == ["200"]
+    assert len(predictor.seen) < 8 * 200  # the others were not all answered before
+    for connection in busy:
+        connection.close()
 
 
 def test_a_lack_of_file_descriptors_is_one_line_and_no_busy_loop(serve, predictor, caplog, monkeypatch):
@@ -361,7 +476,7 @@ def test_a_lack_of_file_descriptors_is_one_line_and_no_busy_loop(serve, predicto
         tries.append(time.monotonic())
         raise OSError(errno.EMFILE, "Too many open files")
 
-    monkeypatch.setattr(http_server, "ACCEPT_PAUSE_SECONDS", 0.2)
+    monkeypatch.setattr(acceptor, "PAUSE_SECONDS", 0.2)
     with monkeypatch.context() as patch:
         patch.setattr(server._server._server, "accept", accept)
         late = server.send()

@@ -7,63 +7,82 @@ from types import SimpleNamespace
 
 import pytest
 
-from dexpression.serving.request_queue import RequestQueue
+from dexpression.serving.request_queue import Kind, RequestQueue, kind_of
+
+SIZES = {"GET": 0, "POST": 1_000, "large POST": 1_000_000}
+ALL = (Kind.OTHER, Kind.SMALL, Kind.LARGE)
 
 
-def request(command: str) -> SimpleNamespace:
+def request(name: str) -> SimpleNamespace:
     """A channel with one complete request."""
-    return SimpleNamespace(requests=[SimpleNamespace(error=None, command=command)], read_at=time.monotonic())
+    parsed = SimpleNamespace(error=None, command=name.removeprefix("large "), body_bytes_received=SIZES[name])
+    return SimpleNamespace(requests=[parsed], requested_at=time.monotonic())
 
 
-def answer_all(queue: RequestQueue, seconds: dict[str, float], count: int) -> list[str]:
-    """Take `count` requests, as if each took the seconds of its method; returns their methods in order."""
+def answer_all(queue: RequestQueue, seconds: dict[Kind, float], count: int) -> list[Kind]:
+    """Take `count` requests, as if each took the seconds of its kind; returns their kinds in order."""
     order = []
     for _ in range(count):
-        channel, waiting = queue.next(with_pictures=True)
-        order.append(channel.requests[0].command)
-        waiting.spent += seconds[order[-1]]
+        order.append(kind_of(queue.take(ALL)))
+        queue.add_time(order[-1], seconds[order[-1]])
     return order
 
 
-@pytest.mark.parametrize(("seconds", "share"), [({"POST": 1.0, "GET": 1.0}, 0.5), ({"POST": 3.0, "GET": 1.0}, 0.25)])
-def test_pictures_and_other_requests_get_the_same_time(seconds, share):
-    queue = RequestQueue(limit=1000, timeout=60)
-    for _ in range(400):
-        queue.add_task(request("GET"))
-        queue.add_task(request("POST"))
-    order = answer_all(queue, seconds, 200)
-    assert order.count("POST") == pytest.approx(200 * share, abs=2)
+def test_all_kinds_of_requests_get_the_same_time():
+    queue, seconds = RequestQueue(limit=1000, timeout=60), {Kind.OTHER: 1.0, Kind.SMALL: 2.0, Kind.LARGE: 10.0}
+    for _ in range(300):
+        for name in SIZES:
+            queue.add_task(request(name))
+    order = answer_all(queue, seconds, 160)
+    assert order.count(Kind.OTHER) == pytest.approx(100, abs=11)
+    assert order.count(Kind.SMALL) == pytest.approx(50, abs=6)
+    assert order.count(Kind.LARGE) == pytest.approx(10, abs=1)
 
 
 def test_a_kind_that_had_nothing_to_do_gets_no_time_for_that_later():
-    queue = RequestQueue(limit=1000, timeout=60)
+    queue, seconds = RequestQueue(limit=1000, timeout=60), dict.fromkeys(ALL, 1.0)
     for _ in range(100):
         queue.add_task(request("POST"))
-    answer_all(queue, {"POST": 1.0}, 50)
+    answer_all(queue, seconds, 50)
     for _ in range(100):
         queue.add_task(request("GET"))
-    order = answer_all(queue, {"POST": 1.0, "GET": 1.0}, 20)
-    assert order.count("GET") == pytest.approx(10, abs=1)
+    assert answer_all(queue, seconds, 20).count(Kind.OTHER) == pytest.approx(10, abs=1)
 
 
-@pytest.mark.parametrize("command", ["POST", "GET"])
-def test_each_queue_is_bounded_and_a_refusal_does_not_wait(command):
-    queue = RequestQueue(limit=3, timeout=60)
-    channels = [request(command) for _ in range(5)]
+@pytest.mark.parametrize(("names", "limit"), [(["GET"] * 5, 3), (["POST", "large POST"] * 3, 3)])
+def test_each_queue_is_bounded_and_a_refusal_does_not_wait(names, limit):
+    queue = RequestQueue(limit, timeout=60)
+    channels = [request(name) for name in names]
     for channel in channels:
         queue.add_task(channel)
-    first, _ = queue.next(with_pictures=True)
-    assert first.requests[0].error.code == "overloaded"
-    assert [channel.requests[0].error is None for channel in channels] == [True] * 3 + [False] * 2
+    assert queue.take(ALL).requests[0].error.code == "overloaded"
+    assert [channel.requests[0].error is None for channel in channels] == [True] * 3 + [False] * (len(names) - 3)
 
 
-@pytest.mark.parametrize("command", ["POST", "GET"])
-def test_requests_that_wait_too_long_are_refused_even_while_no_picture_may_be_taken(command, monkeypatch):
+@pytest.mark.parametrize("name", SIZES)
+def test_requests_that_wait_too_long_are_refused_even_while_none_may_be_taken(name, monkeypatch):
     queue = RequestQueue(limit=10, timeout=60)
-    queue.add_task(request(command))
+    queue.add_task(request(name))
     now = time.monotonic
     monkeypatch.setattr(time, "monotonic", lambda: now() + 61)
     queue.refuse_late()
-    channel, _ = queue.next(with_pictures=False)
-    assert channel.requests[0].error.code == "overloaded"
-    assert queue.next(with_pictures=True) is None
+    assert queue.take(()).requests[0].error.code == "overloaded"
+    assert queue.take(ALL) is None
+
+
+def test_a_request_that_waited_too_long_behind_a_newer_one_is_refused():
+    queue = RequestQueue(limit=10, timeout=60)
+    newer, older = request("POST"), request("POST")
+    older.requested_at -= 61
+    for channel in (newer, older):
+        queue.add_task(channel)
+    queue.refuse_late()
+    assert queue.take(ALL).requests[0].error is None
+    assert queue.take(ALL).requests[0].error.code == "overloaded"
+
+
+def test_kinds_that_may_not_be_taken_stay_in_the_queue():
+    queue = RequestQueue(limit=10, timeout=60)
+    queue.add_task(request("large POST"))
+    assert queue.take((Kind.OTHER, Kind.SMALL)) is None
+    assert kind_of(queue.take(ALL)) is Kind.LARGE

@@ -78,6 +78,16 @@ def test_a_signal_ends_the_server_with_status_0_and_no_traceback(exported_learne
     assert "Traceback" not in server.log
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals between processes")
+def test_a_second_signal_does_not_interrupt_the_stop(exported_learner):
+    with Server(exported_learner) as server:
+        for _ in range(20):
+            server.process.send_signal(signal.SIGTERM)
+        assert server.wait_for_exit() == 0
+    assert "Traceback" not in server.log
+    assert "Stopped." in server.log
+
+
 def assert_start_fails(server: Server, reason: str) -> None:
     """Check that the server exits with status 1, and that its last line has the reason; no other line is an error."""
     with pytest.raises(StartFailed) as failure:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Shares:
-    """Numbers in shared memory, one of each per worker."""
+class SharedCounters:
+    """Counters in shared memory, one of each per worker."""
 
     connections: MutableSequence[int]  # that are open
-    beats: MutableSequence[int]  # a counter that stands still if the worker hangs
+    heartbeats: MutableSequence[int]  # it increases as long as the worker does not hang
