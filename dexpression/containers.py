@@ -11,12 +11,13 @@ import struct
 from collections.abc import Iterator
 
 from dexpression.errors import TooComplex
-from dexpression.jpeg import strip_jpeg
+from dexpression.jpeg import Effort, strip_jpeg
 
 MAX_PARTS = 100_000  # chunks of PNG, blocks of GIF; 20 MB of PNG in its usual chunks of 8 kB are 2,500
 MAX_METADATA_BYTES = 65_536  # of EXIF and XMP, as in one segment of a JPEG file
 # Pillow decodes the run lengths of BMP in pure Python: 0.1 to 0.2 us a pixel, and 0.4 us a run of two bytes.
 MAX_RLE_PIXELS = MAX_RLE_BYTES = 2_500_000
+RLE_EFFORT = 20  # of a pixel or a byte, when decoding a pixel as usual is 1
 
 PNG_START = b"\x89PNG\r\n\x1a\n"
 PNG_OVERHEAD = 12  # bytes of a chunk: length, kind and checksum
@@ -33,20 +34,21 @@ BMP_RUN_LENGTHS = (1, 2)  # the compressions RLE8 and RLE4
 JPEG_START = b"\xff\xd8\xff"
 
 
-def strip_metadata(content: bytes) -> bytes:
+def strip_metadata(content: bytes, effort: Effort | None = None) -> bytes:
     """The same picture with as little else as possible; the bytes of an unknown format are given back as they are.
 
-    A damaged file stays damaged. Raises TooComplex if the decoder would be busy for much longer than with other
+    What decoding costs beyond once per pixel is added to `effort`. A damaged file stays damaged. Raises TooComplex if the decoder would be busy for much longer than with other
     pictures of this size, and UnreadableImage for kinds of JPEG that are not supported.
     """
+    effort = effort or Effort()
     if content.startswith(JPEG_START):
-        return strip_jpeg(content)
+        return strip_jpeg(content, effort)
     if content.startswith(PNG_START):
         return _strip_png(content)
     if content.startswith(GIF_STARTS):
         return _strip_gif(content)
     if content.startswith(BMP_START):
-        _check_bmp(content)
+        _check_bmp(content, effort)
     return content  # libwebp is fast with whatever a WebP file holds
 
 
@@ -121,8 +123,8 @@ def _end_of_extension(content: bytes, begin: int, parts: Iterator[int]) -> int:
     raise TooComplex
 
 
-def _check_bmp(content: bytes) -> None:
-    """Raise TooComplex for a large picture in run lengths."""
+def _check_bmp(content: bytes, effort: Effort) -> None:
+    """Raise TooComplex for a large picture in run lengths; add what a small one costs."""
     if len(content) < 34:
         return
     header, width, height, _, compression = struct.unpack_from("<IIIII", content, 14)
@@ -131,3 +133,4 @@ def _check_bmp(content: bytes) -> None:
     height = 2**32 - height if height >> 24 == 0xFF else height  # negative: the rows run from top to bottom
     if width * height > MAX_RLE_PIXELS or len(content) > MAX_RLE_BYTES:
         raise TooComplex
+    effort.pixels += RLE_EFFORT * (width * height + len(content))

@@ -97,3 +97,12 @@ class OutOfMemory(PictureError):
 
     def __init__(self) -> None:
         super().__init__("There is not enough free memory. Try again in a second, or with a smaller picture.")
+
+
+class OtherLargePictures(PictureError):
+    """Other large pictures are decoded in this process, and the turn of this one has not come."""
+
+    code = "overloaded"
+
+    def __init__(self) -> None:
+        super().__init__("Other large pictures are decoded. Try again in a second, or with a smaller picture.")

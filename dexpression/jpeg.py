@@ -14,6 +14,7 @@ MAX_TABLE_BYTES = 250_000  # of Huffman and quantisation tables; a picture with 
 MAX_SCANS = 256  # encoders write about 10
 # A scan may hold no data, and the decoder visits every block all the same: up to 0.6 ns a pixel and component.
 MAX_FULL_SCANS = 32  # of one component and the whole picture; encoders need up to 24
+SCAN_EFFORT = 0.06  # of a pixel in a scan, when decoding a pixel as usual is 1
 MAX_SCANNED_PIXELS = MAX_FULL_SCANS * 50_000_000  # smaller pictures may have more scans
 # Before a marker, any number of 0xFF may stand. When a decoder that gets 64 kB at a time waits for the end of a long
 # run, it reads the run from its start again and again.
@@ -29,6 +30,13 @@ METADATA = set(range(0xE0, 0xF0)) | {0xFE, 0xCC, 0xDC}  # application data, comm
 SEGMENTS = FRAMES | OTHER_FRAMES | TABLES | METADATA | {START_OF_SCAN}  # each has a length; any other marker has none
 # The only application data that matter: how colours are stored, and how to turn the picture. The first of each is kept.
 KEPT = ((0xE0, b"JFIF"), (0xE1, b"Exif\0\0"), (0xE1, b"http://ns.adobe.com/xap/1.0/\0"), (0xEE, b"Adobe"))
+
+
+@dataclass
+class Effort:
+    """What decoding pictures costs beyond once per pixel, in pixels that cost the same."""
+
+    pixels: float = 0.0
 
 
 class Segment(NamedTuple):
@@ -67,8 +75,10 @@ class Work:
             raise TooComplex
 
 
-def strip_jpeg(content: bytes) -> bytes:
+def strip_jpeg(content: bytes, effort: Effort) -> bytes:
     """Leave out comments, profiles, previews, long runs of fill bytes, and all that follows the end of the picture.
+
+    What the scans cost is added to `effort`.
 
     A damaged file stays damaged in the same place. Raises TooComplex if the decoder would be busy for much longer than
     with other pictures of this size, and UnreadableImage for kinds of JPEG that browsers do not decode either.
@@ -83,6 +93,7 @@ def strip_jpeg(content: bytes) -> bytes:
         else:
             work.add(segment)
         kept += [segment.content, segment.data]
+    effort.pixels += SCAN_EFFORT * work.scanned_pixels
     return b"".join(kept)
 
 

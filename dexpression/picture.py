@@ -5,15 +5,24 @@ from __future__ import annotations
 import io
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from PIL import ExifTags, Image, ImageOps
 
 from dexpression.containers import MAX_METADATA_BYTES, strip_metadata
-from dexpression.errors import EmptyFile, OutOfMemory, PictureError, TooComplex, TooManyPixels, UnreadableImage
+from dexpression.errors import (
+    EmptyFile,
+    OtherLargePictures,
+    OutOfMemory,
+    PictureError,
+    TooComplex,
+    TooManyPixels,
+    UnreadableImage,
+)
 from dexpression.files import read_picture_file
+from dexpression.jpeg import Effort
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")  # an allow-list: Pillow tries no other decoder
 PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"}  # of the files that are read from a folder
@@ -24,6 +33,8 @@ MAX_SIDE = 65_535  # pixels, as in JPEG and GIF; Pillow keeps a pointer to each 
 # memory. Faces are detected at 640 pixels, and each still has enough pixels for the network.
 MIN_SHORT_SIDE = 960
 
+MAX_EFFORT = 2.0  # beyond once per pixel, for as many pixels as are allowed
+LIGHT_PIXELS = 2_000_000  # of a request, up to which it takes under about a tenth of a second
 LARGE_PIXELS = 4_000_000
 ONE_LARGE_PICTURE = threading.Lock()
 TURN_SECONDS = 5.0  # until a large picture is refused, because other large ones are decoded
@@ -85,21 +96,31 @@ class Picture:
 
 
 class PixelBudget:
-    """The pixels that one picture, or several together, may have.
+    """The pixels that one picture, or several together, may have, and the effort of decoding them.
 
-    A picture counts before it is decoded, so that it counts even if decoding fails.
+    A picture counts before it is decoded, so that it counts even if decoding fails. `before_long` is called before
+    a picture that makes the whole take long.
     """
 
-    def __init__(self, pixels: int = MAX_PIXELS) -> None:
+    def __init__(self, pixels: int = MAX_PIXELS, before_long: Callable[[], None] | None = None) -> None:
         self.pixels = self.left = pixels
+        self.effort = Effort()  # beyond the pixels themselves
+        self._before_long = before_long
 
     def take(self, width: int, height: int) -> None:
-        """Count a picture; raises TooManyPixels, and counts nothing, if it has more pixels than are left."""
+        """Count a picture; raises TooManyPixels, and counts nothing, if it has more pixels than are left.
+
+        Raises TooComplex if the effort of all pictures is too much.
+        """
         if width * height > self.pixels:
             raise TooManyPixels(f"The picture has more than {self.pixels} pixels. Scale it down and send it again.")
         if width * height > self.left:
             raise TooManyPixels(f"The pictures have more than {self.pixels} pixels together. Send fewer at once.")
         self.left -= width * height
+        if self.effort.pixels > MAX_EFFORT * max(self.pixels, MAX_PIXELS):
+            raise TooComplex
+        if self._before_long and self.pixels - self.left + self.effort.pixels > LIGHT_PIXELS:
+            self._before_long()
 
 
 def load_picture(source: Source, budget: PixelBudget | None = None) -> Picture:
@@ -127,9 +148,10 @@ def _opened(source: Source, budget: PixelBudget | None) -> Iterator[Image.Image]
     content = source if isinstance(source, bytes) else read_picture_file(source)
     if not content:
         raise EmptyFile("The file is empty. Send the bytes of a picture.")
+    budget = budget or PixelBudget()
     try:
-        with Image.open(io.BytesIO(strip_metadata(content)), formats=FORMATS) as image:
-            (budget or PixelBudget()).take(image.width, image.height)
+        with Image.open(io.BytesIO(strip_metadata(content, budget.effort)), formats=FORMATS) as image:
+            budget.take(image.width, image.height)
             if max(image.size) > MAX_SIDE:
                 raise TooComplex
             yield image
@@ -147,13 +169,13 @@ def _opened(source: Source, budget: PixelBudget | None) -> Iterator[Image.Image]
 def _turn(size: tuple[int, int]) -> Iterator[None]:
     """Let a large picture wait for its turn, so that all threads of a process need the memory of one.
 
-    Raises OutOfMemory if that takes too long.
+    Raises OtherLargePictures if that takes too long.
     """
     if size[0] * size[1] < LARGE_PIXELS:
         yield
         return
     if not ONE_LARGE_PICTURE.acquire(timeout=TURN_SECONDS):
-        raise OutOfMemory
+        raise OtherLargePictures
     try:
         yield
     finally:

@@ -6,9 +6,19 @@ import numpy as np
 import pytest
 from PIL import Image, ImageChops
 
-from dexpression.errors import EmptyFile, TooManyPixels, UnreadableImage
-from dexpression.picture import Box, PixelBudget, frame_face, load_picture, read_picture, to_grey, turn_upright
+from dexpression.errors import EmptyFile, OtherLargePictures, TooComplex, TooManyPixels, UnreadableImage
+from dexpression.picture import (
+    ONE_LARGE_PICTURE,
+    Box,
+    PixelBudget,
+    frame_face,
+    load_picture,
+    read_picture,
+    to_grey,
+    turn_upright,
+)
 from tests.support.faces import draw_face, encode, encode_turned
+from tests.support.hostile import progressive_jpeg, run_length_bmp
 
 FACE = draw_face("HAPPY", 0, size=96)
 COLOUR = Image.merge("RGB", [FACE, FACE, FACE])
@@ -46,6 +56,34 @@ def test_a_picture_is_turned_upright_as_its_exif_says(orientation):
     upright = read_picture(encode_turned(FACE, orientation))
     assert upright.tobytes() == FACE.tobytes()
     assert turn_upright(upright).tobytes() == FACE.tobytes()  # a second call changes nothing
+
+
+def test_the_effort_of_all_pictures_of_a_request_counts_together():
+    run_lengths, budget = run_length_bmp(2000, 1000, b"\x00\x01"), PixelBudget()
+    for _ in range(2):
+        with pytest.raises(UnreadableImage):  # its pixels are not there, but it was worked on
+            load_picture(run_lengths, budget)
+    with pytest.raises(TooComplex):
+        load_picture(run_lengths, budget)
+
+
+@pytest.mark.parametrize("content", [encode(Image.new("1", (1500, 1500))), progressive_jpeg(1000, 1000, 30)])
+def test_what_makes_a_request_take_long_is_announced_before_it_is_decoded(content):
+    announced = []
+    load_picture(content, PixelBudget(before_long=lambda: announced.append(1)))
+    load_picture(encode(FACE), PixelBudget(before_long=lambda: announced.append(2)))
+    assert announced == [1]
+
+
+def test_only_one_large_picture_is_decoded_at_a_time_and_small_ones_do_not_wait(monkeypatch):
+    monkeypatch.setattr("dexpression.picture.TURN_SECONDS", 0.1)
+    large = encode(Image.new("L", (2000, 2000)))
+    with ONE_LARGE_PICTURE:
+        with pytest.raises(OtherLargePictures):
+            load_picture(large)
+        assert load_picture(encode(FACE)).width == 96
+    assert load_picture(large).width == 2000
+    assert not ONE_LARGE_PICTURE.locked()
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow warns, and decodes the picture

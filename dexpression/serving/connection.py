@@ -25,6 +25,7 @@ from dexpression.web.errors import Overloaded, RequestError
 from dexpression.web.problems import encode_problem, error_problem, http_problem, new_request_id
 from dexpression.web.protection import ALWAYS
 from dexpression.web.records import NO_ROUTE, record_request
+from dexpression.web.service import MAY_TAKE_LONG
 
 SMALL_BODY_BYTES = 65_536  # bodies up to this size are read even while the buffers are full
 MAX_CHUNK_LINE_BYTES = 1_024  # the line before a chunk, with its extensions
@@ -42,6 +43,7 @@ class BoundedParser(HTTPRequestParser):
     counted = 0  # bytes of this request in memory
     is_cut = False  # whether the rest of this request is not read
     refused_head = b""  # the beginning of a request whose headers are refused
+    takes_long = False  # as the app has found out
     surplus = b""  # bytes that were received with this request, and follow it
 
     def received(self, data: bytes) -> int:
@@ -59,6 +61,11 @@ class BoundedParser(HTTPRequestParser):
             return consumed
         self.surplus = data[consumed:]  # the channel parses these bytes later
         return len(data)
+
+    @property
+    def is_large(self) -> bool:
+        """Whether answering may take long: a photo, several pictures, or a few bytes that hold many pixels."""
+        return self.takes_long or self.body_bytes_received > SMALL_BODY_BYTES
 
     def parse_header(self, header_plus: bytes) -> None:
         try:
@@ -97,6 +104,11 @@ class BoundedParser(HTTPRequestParser):
 
 class ClosingTask(WSGITask):
     """Answers a request by the app; while the server stops, the last answer closes its connection."""
+
+    def get_environment(self) -> dict[str, Any]:
+        environment: dict[str, Any] = super().get_environment()
+        environment[MAY_TAKE_LONG] = self.request.is_large
+        return environment
 
     def build_response_header(self) -> bytes:
         if self.channel.server.stopping and not self.channel.unparsed and not self.close_on_finish:
@@ -244,6 +256,12 @@ class ProblemChannel(HTTPChannel):
             self._has_begun_answer = True
             written: int = super().write_soon(data)
         return written
+
+    def prepare_again(self) -> None:
+        """Prepare the request, which the app has postponed, for being answered from its start."""
+        request = self.requests[0]
+        request.takes_long = True
+        request.get_body_stream().seek(0)
 
     @property
     def unread_bytes(self) -> int:

@@ -27,7 +27,7 @@ from dexpression.serving.shared_counters import SharedCounters
 from dexpression.settings import Settings
 from dexpression.web.cors import Cors
 from dexpression.web.errors import TooSlow
-from dexpression.web.service import Service
+from dexpression.web.service import Postponed, Service
 
 MAX_HEADER_BYTES = 32_768  # waitress searches all of a header that is not complete at each read
 READ_BYTES = 65_536  # of a connection at each poll
@@ -150,6 +150,9 @@ class HttpServer:
         channel.is_in_work = True
         try:
             channel.service()
+        except Postponed:  # it is larger than it seemed
+            channel.prepare_again()
+            self._queue.add_task(channel)
         finally:
             channel.is_in_work = False
             self._queue.add_time(kind, time.monotonic() - started)

@@ -6,18 +6,18 @@ import enum
 import time
 from collections import deque
 
-from dexpression.serving.connection import SMALL_BODY_BYTES, ProblemChannel
+from dexpression.serving.connection import ProblemChannel
 from dexpression.web.errors import Overloaded
 from dexpression.web.metrics import WAITING
 
 
 class Kind(enum.Enum):
-    """What a request costs, as far as its size shows."""
+    """What a request costs, as far as is known: at first its size, later what the app has found in it."""
 
     REFUSAL = "refusal"  # it is answered with an error, at once
     OTHER = "other"  # a page or a health check, quickly answered
     SMALL = "small"  # a face or a frame of a webcam
-    LARGE = "large"  # a photo, or several pictures
+    LARGE = "large"  # a photo, several pictures, or many pixels
 
 
 PICTURES = (Kind.SMALL, Kind.LARGE)
@@ -30,7 +30,7 @@ def kind_of(channel: ProblemChannel) -> Kind:
         return Kind.REFUSAL
     if request.command != "POST":
         return Kind.OTHER
-    return Kind.LARGE if request.body_bytes_received > SMALL_BODY_BYTES else Kind.SMALL
+    return Kind.LARGE if request.is_large else Kind.SMALL
 
 
 class RequestQueue:

@@ -23,7 +23,7 @@ from dexpression.web.parameters import Parameters, RootParameters, read_paramete
 from dexpression.web.problems import MODEL
 from dexpression.web.protection import add_security_headers
 from dexpression.web.records import record_requests
-from dexpression.web.service import Service
+from dexpression.web.service import MAY_TAKE_LONG, Postponed, Service
 from dexpression.web.uploads import MemoryRequest, read_uploads
 
 AnyParameters = TypeVar("AnyParameters", bound=Parameters)
@@ -113,7 +113,8 @@ def _answer_uploads(
 
     All pictures of a request share `max_pixels`, because a few bytes can hold many pixels, and damaged ones count too.
     """
-    uploads, budget = read_uploads(request), PixelBudget(max_pixels)
+    uploads = read_uploads(request)
+    budget = PixelBudget(max_pixels, None if request.environ.get(MAY_TAKE_LONG, True) else _postpone)
     if len(uploads) == 1:
         return _json(answer(load_picture(uploads[0], budget), parameters))
     results = []
@@ -123,6 +124,10 @@ def _answer_uploads(
         except Exception as error:
             results.append(problem_of(error))
     return _json({"results": results})
+
+
+def _postpone() -> None:
+    raise Postponed
 
 
 def _label_picture(picture: Picture, parameters: RootParameters) -> dict[str, Any]:

@@ -13,6 +13,13 @@ from dexpression.picture import Picture
 from dexpression.reading import Detect, Reading
 
 
+class Postponed(BaseException):
+    """A request turned out to take long, and the server that has called the app wants to begin it again later.
+
+    It is no Exception, so that nothing answers it on its way to that server.
+    """
+
+
 class Predicting(Protocol):
     """The interface of a predictor that the routes use; tests pass a stub."""
 
@@ -25,6 +32,7 @@ class Predicting(Protocol):
         ...
 
 
+MAY_TAKE_LONG = "dexpression.may_take_long"  # in the WSGI environment; if it is False, the app may raise Postponed
 CHECK_SECONDS = 1.0  # for which the answer of `can_predict` holds
 
 logger = logging.getLogger(__name__)

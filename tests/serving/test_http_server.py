@@ -446,6 +446,23 @@ def test_no_more_than_a_few_large_requests_are_worked_on_at_once_and_small_ones_
     assert codes(small, *waiting) == ["200"] * (MAX_LARGE + 3)
 
 
+MANY_PIXELS = encode(Image.new("1", (3000, 3000)))  # 1 kB
+
+
+def test_a_picture_of_few_bytes_and_many_pixels_counts_as_a_large_one(serve, predictor):
+    server = serve()
+    body = multipart(MANY_PIXELS)
+    head = f"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: {MULTIPART}\r\nContent-Length: {len(body)}\r\n\r\n"
+    waiting = [server.send(head.encode() + body) for _ in range(MAX_LARGE + 10)]
+    for _ in range(MAX_LARGE):
+        predictor.wait_for_call()
+    assert not predictor.started.acquire(timeout=0.3)
+    small = server.send()
+    predictor.wait_for_call()
+    predictor.allow()
+    assert codes(small, *waiting) == ["200"] * (MAX_LARGE + 11)
+
+
 def test_a_stop_answers_the_requests_that_were_sent_behind_each_other(serve, predictor):
     server = serve()
     connection = server.send(REQUEST * 3)

@@ -9,13 +9,13 @@ import pytest
 
 from dexpression.serving.request_queue import Kind, RequestQueue, kind_of
 
-SIZES = {"GET": 0, "POST": 1_000, "large POST": 1_000_000}
+NAMES = ["GET", "POST", "large POST"]
 ALL = (Kind.OTHER, Kind.SMALL, Kind.LARGE)
 
 
 def request(name: str) -> SimpleNamespace:
     """A channel with one complete request."""
-    parsed = SimpleNamespace(error=None, command=name.removeprefix("large "), body_bytes_received=SIZES[name])
+    parsed = SimpleNamespace(error=None, command=name.removeprefix("large "), is_large=name.startswith("large"))
     return SimpleNamespace(requests=[parsed], requested_at=time.monotonic())
 
 
@@ -31,7 +31,7 @@ def answer_all(queue: RequestQueue, seconds: dict[Kind, float], count: int) -> l
 def test_all_kinds_of_requests_get_the_same_time():
     queue, seconds = RequestQueue(limit=1000, timeout=60), {Kind.OTHER: 1.0, Kind.SMALL: 2.0, Kind.LARGE: 10.0}
     for _ in range(300):
-        for name in SIZES:
+        for name in NAMES:
             queue.add_task(request(name))
     order = answer_all(queue, seconds, 160)
     assert order.count(Kind.OTHER) == pytest.approx(100, abs=11)
@@ -59,7 +59,7 @@ def test_each_queue_is_bounded_and_a_refusal_does_not_wait(names, limit):
     assert [channel.requests[0].error is None for channel in channels] == [True] * 3 + [False] * (len(names) - 3)
 
 
-@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("name", NAMES)
 def test_requests_that_wait_too_long_are_refused_even_while_none_may_be_taken(name, monkeypatch):
     queue = RequestQueue(limit=10, timeout=60)
     queue.add_task(request(name))
