@@ -37,8 +37,9 @@ JPEG_START = b"\xff\xd8\xff"
 def strip_metadata(content: bytes, effort: Effort | None = None) -> bytes:
     """The same picture with as little else as possible; the bytes of an unknown format are given back as they are.
 
-    What decoding costs beyond once per pixel is added to `effort`. A damaged file stays damaged. Raises TooComplex if the decoder would be busy for much longer than with other
-    pictures of this size, and UnreadableImage for kinds of JPEG that are not supported.
+    What decoding costs beyond once per pixel is added to `effort`. A damaged file stays damaged. Raises TooComplex if
+    the decoder would be busy for much longer than with other pictures of this size, and UnreadableImage for kinds of
+    JPEG that are not supported.
     """
     effort = effort or Effort()
     if content.startswith(JPEG_START):
