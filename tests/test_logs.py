@@ -18,6 +18,7 @@ SECRET = "what a stranger sent"
 def _restore_logging() -> Iterator[None]:
     root, own = logging.getLogger(), logging.getLogger("dexpression")
     before = root.handlers[:], root.level, own.level
+    logging.captureWarnings(False)  # if a test before has left it on, it would not be switched on again
     with warnings.catch_warnings():
         yield
     logging.captureWarnings(False)

@@ -37,7 +37,7 @@ def browser(portrait: Image.Image, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="module")
 def server(exported_learner: Path) -> Iterator[Server]:
-    with Server(exported_learner) as server:
+    with Server(exported_learner, DEXPRESSION_HOSTS=OTHER_HOST) as server:
         yield server
 
 
