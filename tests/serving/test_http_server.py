@@ -249,7 +249,7 @@ def test_pictures_that_all_take_long_leave_a_thread_for_health_checks_and_refusa
 
 
 def test_a_request_that_takes_too_long_is_given_up_and_the_worker_asks_to_be_replaced(serve, predictor):
-    server = serve(request_timeout_seconds=0.2)
+    server = serve(request_timeout_seconds=1.0)
     slow = server.send()
     predictor.wait_for_call()
     status, body = read_answer(slow)

@@ -66,7 +66,7 @@ def test_a_worker_that_dies_is_replaced_while_the_other_one_answers(server, mode
 @reads_proc
 def test_a_worker_that_works_too_long_on_one_request_is_replaced_and_loses_no_other(model):
     large = encode(Image.new("RGB", (7000, 7000)), "PNG")  # decoding takes a third of a second
-    settings = {"DEXPRESSION_REQUEST_TIMEOUT_SECONDS": "1", "DEXPRESSION_MAX_PIXELS": "2000000000"}
+    settings = {"DEXPRESSION_REQUEST_TIMEOUT_SECONDS": "3", "DEXPRESSION_MAX_PIXELS": "2000000000"}
     with Server(model, **settings) as server:
         before = server.workers()
         with server.callers():
