@@ -1,4 +1,4 @@
-"""Clients that measure how long one request waits, and clients that misbehave: slow, silent or vanished ones."""
+"""Clients that measure how long one request waits, and clients that misbehave: slow, idle or vanished ones."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def send_together(port: int, content: bytes, count: int) -> list[Answer]:
 
 
 @contextmanager
-def silent_clients(port: int, content: bytes, count: int) -> Iterator[None]:
+def idle_clients(port: int, content: bytes, count: int) -> Iterator[None]:
     """Keep `count` connections open that send `content`, at most a few kilobytes, and never read an answer."""
     with ExitStack() as stack:
         connections = [stack.enter_context(socket.socket()) for _ in range(count)]

@@ -27,9 +27,9 @@ from benchmarks.clients import (
     NO_ANSWER,
     Answer,
     SteadyCallers,
+    idle_clients,
     send,
     send_together,
-    silent_clients,
     slow_senders,
     vanish,
 )
@@ -92,7 +92,7 @@ def _slow(count: int) -> Callable[[Running, Path], str]:
 
 
 def _idle(running: Running, _model: Path) -> str:
-    with silent_clients(running.port, b"", IDLE):
+    with idle_clients(running.port, b"", IDLE):
         return _next_callers(running)
 
 
@@ -107,7 +107,7 @@ def _vanished(content: bytes) -> Callable[[Running, Path], str]:
 def _pipelined(running: Running, _model: Path) -> str:
     assert send(running.port, LARGE_FILE).status == 200, "this server has no such file"
     before = sum(running.memory())
-    with silent_clients(running.port, 150 * LARGE_FILE, 6):
+    with idle_clients(running.port, 150 * LARGE_FILE, 6):
         text = _next_callers(running)
         return f"{text}, {sum(running.memory()) - before:+} MB"
 

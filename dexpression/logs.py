@@ -84,13 +84,11 @@ def _message(record: logging.LogRecord) -> str:
 
 def _describe_exception(record: logging.LogRecord) -> str:
     """The type and the places of an exception, and of those that caused it, without their texts."""
-    if not record.exc_info or record.exc_info[1] is None:
-        return ""
     lines: list[str] = []
-    error: BaseException | None = record.exc_info[1]
+    error = record.exc_info[1] if record.exc_info else None
     seen: list[BaseException] = []
     while error and error not in seen:  # causes may go round in a circle
         seen.append(error)
-        lines += [type(error).__name__, *traceback.format_tb(error.__traceback__)]
+        lines += [f"{type(error).__name__}\n", *traceback.format_tb(error.__traceback__)]
         error = error.__cause__ or error.__context__
-    return "".join(line if line.endswith("\n") else f"{line}\n" for line in lines).rstrip("\n")
+    return "".join(lines).rstrip("\n")

@@ -15,7 +15,6 @@ from PIL import Image
 from dexpression.engine import Backend, onnx_backend
 from dexpression.errors import BrokenWeights, UnreadableImage
 from dexpression.faces import FaceDetector, crop_face
-from dexpression.files import read_picture_file
 from dexpression.picture import Box, Picture, Source, frame_face, load_picture
 from dexpression.reading import Detect, FaceReading, Prediction, Reading
 
@@ -124,7 +123,7 @@ def _load(picture: Source | Image.Image | Picture) -> Picture:
         return picture
     if isinstance(picture, Image.Image):
         return _of_image(picture)
-    return load_picture(picture if isinstance(picture, bytes) else read_picture_file(picture))
+    return load_picture(picture)
 
 
 def _of_image(image: Image.Image) -> Picture:

@@ -1,4 +1,4 @@
-"""Which worker accepts a new connection, and which connection gives way when there are too many."""
+"""Which worker accepts a new connection, and which connection is closed when there are too many."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from dexpression.web.protection import ALWAYS
 from dexpression.web.records import NO_ROUTE, record_request
 from dexpression.web.service import MAY_TAKE_LONG
 
-SMALL_BODY_BYTES = 65_536  # bodies up to this size are read even while the buffers are full
+SMALL_BODY_BYTES = 65_536  # a face or a frame of a webcam; such bodies are read even while the buffers are full
 MAX_CHUNK_LINE_BYTES = 1_024  # the line before a chunk, with its extensions
 MAX_TRAILER_BYTES = 8_192  # the fields after the last chunk
 MAX_CHUNK_OVERHEAD_BYTES = 65_536  # of chunk lines beyond one byte for each byte of the body

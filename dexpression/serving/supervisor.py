@@ -38,7 +38,7 @@ START_SECONDS = 60  # until all workers have to be ready
 REMEDY = "See the log above, or lower DEXPRESSION_WORKERS."
 VERIFY_SECONDS = 120  # until a verification is killed; it takes about 5 on an idle machine
 NAMES = 8  # for successive workers in one place, of which several may still finish their requests
-HANG_SECONDS = 10  # beyond the longest request, that a worker may be silent
+HANG_SECONDS = 10  # beyond the longest request, that a worker may send no heartbeat
 POLL_SECONDS = 1.0  # between two looks at the workers and at the files of the model
 
 logger = logging.getLogger(__name__)
@@ -168,7 +168,7 @@ class Supervisor:
 
     def stop(self) -> None:
         """Let every worker finish its requests, and kill those that need longer than the timeout."""
-        deadline = time.monotonic() + self._settings.graceful_timeout_seconds + 2
+        deadline = self._stop_deadline()
         stop_accepting(self._listener)
         self._listener.close()
         workers = self._workers + [draining.worker for draining in self._draining]
@@ -179,6 +179,10 @@ class Supervisor:
             if worker.process.is_alive():
                 logger.warning("Worker %d did not stop in time.", worker.process.pid)
                 worker.process.kill()
+
+    def _stop_deadline(self) -> float:
+        """When a worker that is asked to stop now is killed, by time.monotonic()."""
+        return time.monotonic() + self._settings.graceful_timeout_seconds + 2
 
     def _poll_pipes(self) -> None:
         """Wait until a worker sends something or dies, for at most `POLL_SECONDS`."""
@@ -214,8 +218,8 @@ class Supervisor:
             heartbeat, (last, looks) = self._counters.heartbeats[number], self._heartbeats[number]
             looks = looks + 1 if heartbeat == last and worker.is_ready else 0
             self._heartbeats[number] = (heartbeat, looks)
-            is_silent = looks * POLL_SECONDS > self._settings.request_timeout_seconds + HANG_SECONDS
-            if is_silent or (not worker.is_ready and now > worker.started_at + START_SECONDS):
+            hangs = looks * POLL_SECONDS > self._settings.request_timeout_seconds + HANG_SECONDS
+            if hangs or (not worker.is_ready and now > worker.started_at + START_SECONDS):
                 logger.error("Worker %d hangs.", worker.process.pid)
                 worker.process.kill()
                 worker.process.join()
@@ -238,11 +242,11 @@ class Supervisor:
 
     def _has_left(self, draining: DrainingWorker) -> bool:
         """Let a worker go as soon as its successor is ready; whether its process has ended."""
-        worker, now = draining.worker, time.monotonic()
+        worker = draining.worker
         if not draining.deadline and self._workers[draining.number].is_ready:
             worker.leave()
-            draining.deadline = now + self._settings.graceful_timeout_seconds + 2
-        if draining.deadline and now > draining.deadline:
+            draining.deadline = self._stop_deadline()
+        if draining.deadline and time.monotonic() > draining.deadline:
             worker.process.kill()
             worker.process.join()
         if worker.process.is_alive():

@@ -155,7 +155,7 @@ def find_votes(source: Path) -> Path | None:
 
 
 def _has_file(path: Path) -> bool:
-    """Whether there is such a file; raises DataError for a link or a pipe, which must not be passed over in silence."""
+    """Whether there is such a file; raises DataError for a link or a pipe, which must be reported."""
     status = file_status(path, follow_links=False)
     if status and not stat.S_ISREG(status.st_mode):
         raise DataError(f"{path} is not a regular file. Links are followed only if they are named: name its target.")

@@ -83,20 +83,21 @@ def _is_known(host: str, allowed: Collection[str]) -> bool:
         return True  # HTTP/1.0; browsers always send one
     found = HOST.fullmatch(host)
     name = found[1].lower().removesuffix(".") if found else ""
-    return name in allowed or _is_local(name) or _is_address(name)
+    return name in allowed or _is_localhost(name) or _parse_address(name) is not None
 
 
 def _is_local(name: str) -> bool:
     """Whether this name or address stands for this machine alone."""
-    try:
-        return ipaddress.ip_address(name.strip("[]")).is_loopback
-    except ValueError:
-        return name == "localhost" or name.endswith(".localhost")
+    address = _parse_address(name)
+    return address.is_loopback if address else _is_localhost(name)
 
 
-def _is_address(name: str) -> bool:
+def _is_localhost(name: str) -> bool:
+    return name == "localhost" or name.endswith(".localhost")
+
+
+def _parse_address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        ipaddress.ip_address(name.strip("[]"))
+        return ipaddress.ip_address(name.strip("[]"))
     except ValueError:
-        return False
-    return True
+        return None

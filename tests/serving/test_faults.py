@@ -18,7 +18,7 @@ from PIL import Image
 
 from tests.support.faces import draw_face, encode
 from tests.support.server import Server, StartFailed, ask, connect, read_file, sha256
-from tests.support.web import MULTIPART, multipart
+from tests.support.web import multipart, post_request
 
 resource = pytest.importorskip("resource", reason="Windows has no limits of open files and of memory")
 pytestmark = [
@@ -135,9 +135,7 @@ def open_files(server: Server, kind: str = "") -> int:
 
 
 def test_clients_that_disconnect_lose_no_request_of_others_and_leak_no_file(server):
-    body = multipart(FACE)
-    head = f"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: {MULTIPART}\r\nContent-Length: {len(body)}\r\n"
-    request = f"{head}\r\n".encode() + body
+    request = post_request(multipart(FACE))
     idle_sockets = open_files(server, "socket:")
     with server.callers():
         wait_for_answers(server)  # with its first answers, a worker opens its files of metrics
@@ -157,7 +155,7 @@ def test_clients_that_disconnect_lose_no_request_of_others_and_leak_no_file(serv
     server.wait(lambda: open_files(server) <= before)
 
 
-def test_connections_beyond_the_limit_of_open_files_replace_those_that_are_silent(model):
+def test_connections_beyond_the_limit_of_open_files_replace_those_that_are_idle(model):
     with Server(model, max_open_files=128) as server:
         with ExitStack() as held, ThreadPoolExecutor(20) as threads:
             for _ in range(300):  # more than both workers may have open

@@ -30,11 +30,9 @@ from dexpression.web import create_app
 from dexpression.web.service import Service
 from tests.support.faces import encode
 from tests.support.server import DEADLINE_SECONDS, ask, connect, wait_until
-from tests.support.web import FACE, MULTIPART, PROBLEM_MEMBERS, StubPredictor, multipart
+from tests.support.web import FACE, PROBLEM_MEMBERS, StubPredictor, multipart, post_request
 
-BODY = multipart(FACE)
-HEAD = f"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: {MULTIPART}\r\nContent-Length: {len(BODY)}\r\n\r\n"
-REQUEST = HEAD.encode() + BODY
+REQUEST = post_request(multipart(FACE))
 
 
 class BlockingPredictor(StubPredictor):
@@ -340,7 +338,7 @@ def test_a_refusal_below_the_app_has_the_cors_headers_of_the_app(serve, predicto
     assert len({tuple(headers) for _, *headers in allowed}) == 1
 
 
-def test_at_the_limit_of_connections_the_one_that_is_silent_for_longest_gives_way(serve, predictor, monkeypatch):
+def test_at_the_limit_of_connections_the_one_that_is_idle_for_longest_is_closed(serve, predictor, monkeypatch):
     monkeypatch.setattr(acceptor, "MAX_CONNECTIONS", 4)
     predictor.allow()
     server = serve()
@@ -355,19 +353,19 @@ def test_at_the_limit_of_connections_the_one_that_is_silent_for_longest_gives_wa
     assert idle[0].recv(1) == b""
 
 
-def test_new_connections_at_the_limit_are_not_mixed_up_with_those_that_gave_way(serve, predictor, monkeypatch):
+def test_new_connections_at_the_limit_are_not_mixed_up_with_those_that_were_closed(serve, predictor, monkeypatch):
     monkeypatch.setattr(acceptor, "MAX_CONNECTIONS", 10)
     monkeypatch.setattr(acceptor, "MIN_IDLE_SECONDS", 0)
     predictor.allow()
     server = serve()
     for _ in range(20):
         for idle in [server.connect() for _ in range(12)]:
-            with contextlib.suppress(OSError):  # it may have given way already
-                idle.sendall(b"GET /")  # an event in the poll in which it gives way
+            with contextlib.suppress(OSError):  # it may be closed already
+                idle.sendall(b"GET /")  # an event in the poll in which it is closed
         assert codes(server.send()) == ["200"]
 
 
-def test_clients_that_do_not_read_give_way_to_new_ones(serve, predictor, monkeypatch):
+def test_connections_of_clients_that_do_not_read_are_closed_for_new_ones(serve, predictor, monkeypatch):
     monkeypatch.setattr(acceptor, "MAX_CONNECTIONS", 4)
     predictor.allow()
     server = serve()
@@ -435,7 +433,7 @@ def test_empty_lines_are_no_requests(serve, predictor):
 
 def test_no_more_than_a_few_large_requests_are_worked_on_at_once_and_small_ones_pass_them(serve, predictor):
     server = serve()
-    large = START + b"Content-Type: image/bmp\r\nContent-Length: %d\r\n\r\n" % len(LARGE) + LARGE
+    large = post_request(LARGE, "image/bmp")
     waiting = [server.send(large) for _ in range(MAX_LARGE + 2)]
     for _ in range(MAX_LARGE):
         predictor.wait_for_call()
@@ -451,9 +449,7 @@ MANY_PIXELS = encode(Image.new("1", (3000, 3000)))  # 1 kB
 
 def test_a_picture_of_few_bytes_and_many_pixels_counts_as_a_large_one(serve, predictor):
     server = serve()
-    body = multipart(MANY_PIXELS)
-    head = f"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: {MULTIPART}\r\nContent-Length: {len(body)}\r\n\r\n"
-    waiting = [server.send(head.encode() + body) for _ in range(MAX_LARGE + 10)]
+    waiting = [server.send(post_request(multipart(MANY_PIXELS))) for _ in range(MAX_LARGE + 10)]
     for _ in range(MAX_LARGE):
         predictor.wait_for_call()
     assert not predictor.started.acquire(timeout=0.3)
@@ -478,7 +474,7 @@ def test_an_upload_goes_on_while_many_pictures_are_answered(serve, predictor):
     predictor.allow(100_000)
     server = serve()
     busy = [server.send(REQUEST * 200) for _ in range(8)]
-    upload = server.send(START + b"Content-Type: image/bmp\r\nContent-Length: %d\r\n\r\n" % len(LARGE) + LARGE)
+    upload = server.send(post_request(LARGE, "image/bmp"))
     assert codes(upload) == ["200"]
     assert len(predictor.seen) < 8 * 200  # the others were not all answered before
     for connection in busy:

@@ -18,6 +18,12 @@ def multipart(*contents: bytes, name: str = "face.png") -> bytes:
     return b"".join(head + content + b"\r\n" for content in contents) + b"--cut--\r\n"
 
 
+def post_request(body: bytes, content_type: str = MULTIPART) -> bytes:
+    """A complete POST request, for a test that writes single bytes."""
+    head = f"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
 ANSWER = {"ANGRY": 0.1, "DISGUST": 0.0, "FEAR": 0.1, "HAPPY": 0.3, "NEUTRAL": 0.1, "SAD": 0.4, "SURPRISE": 0.0}
 RESULT = {"split": "valid", "n": 9, "accuracy": 0.7, "balanced_accuracy": 0.6, "ece": 0.1, "recall": {"SAD": None}}
 PUBLIC_FACTS = {
