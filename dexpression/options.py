@@ -20,20 +20,26 @@ def option(
 ) -> Any:
     """A dataclass field with a default, a meaning in Markdown, and a range or a list of the values that it allows.
 
-    `parse` makes a value of a text; without it, the type of the default does.
+    `parse` makes a value of a text; without it, the type of the default does. A default of None, which means that
+    nothing was chosen, needs it.
     """
     metadata = {"meaning": meaning, "between": between, "choices": choices, "parse": parse or type(default)}
     return field(default=default, metadata=metadata)
 
 
 def is_allowed(field: Field[Any], value: Any) -> bool:
-    """Whether a value is one of the field's choices or lies in its range; NaN lies in none."""
+    """Whether a value is one of the field's choices or lies in its range; NaN lies in none.
+
+    None is allowed where it is the default.
+    """
     choices, between = field.metadata["choices"], field.metadata["between"]
+    if value is None:
+        return field.default is None
     if choices:
         return value in choices
     if between is None:
         return True
-    kind = int if isinstance(field.default, int) else (int, float)
+    kind = int if field.metadata["parse"] is int else (int, float)
     return isinstance(value, kind) and not isinstance(value, bool) and bool(between[0] <= value <= between[1])
 
 

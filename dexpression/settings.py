@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, fields
@@ -14,12 +13,15 @@ from dexpression.errors import SettingError
 from dexpression.options import allowed_values, is_allowed, option, plain_meaning
 from dexpression.picture import MAX_PIXELS
 from dexpression.reading import MIN_FACE_CONFIDENCE
+from dexpression.service_links import find_service_links
+from dexpression.shipped import default_model_path
 
 PREFIX = "DEXPRESSION_"
 ANY = "*"
 HOST_NAME = re.compile(r"[\w.-]+", re.ASCII)
 ORIGIN = re.compile(r"([a-z][a-z\d+.-]*)://(?:[\w.-]+|\[[\da-f:.]+\])(:\d{1,5})?", re.ASCII | re.IGNORECASE)
 USUAL_PORTS = {"http": ":80", "https": ":443"}  # browsers leave them out
+MAX_WORKERS = 256
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Settings:
 
     host: str = option("127.0.0.1", "address to listen on; `0.0.0.0` serves other machines too")
     port: int = option(9874, "port to listen on", between=(1, 65535))
-    model_path: Path = option(Path(__file__).parent.parent / "model", "folder of the export, or one of its files")
+    model_path: Path = option(default_model_path(), "folder of the export, or one of its files")
     labels: str = option(
         "five", "labels of `POST /`, `five` or `seven`, unless the request chooses", choices=("five", "seven")
     )
@@ -37,7 +39,12 @@ class Settings:
     )
     max_upload_bytes: int = option(20_000_000, "largest request", between=(1, math.inf))
     max_pixels: int = option(MAX_PIXELS, "largest picture, checked before it is decoded", between=(1, math.inf))
-    workers: int = option(os.cpu_count() or 1, "processes; each answers one request at a time", between=(1, 256))
+    workers: int | None = option(
+        None,
+        "processes, each of which answers one request at a time; by default fewer where the memory cannot hold them",
+        between=(1, MAX_WORKERS),
+        parse=int,
+    )
     max_queue: int = option(
         256, "pictures that may wait in one worker; more are refused with `overloaded`", between=(1, 1_000)
     )
@@ -76,8 +83,12 @@ class Settings:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
-        """Read DEXPRESSION_* variables; raises SettingError, which names an unknown variable or a bad value."""
-        given = {key: text for key, text in environ.items() if key.startswith(PREFIX)}
+        """Read DEXPRESSION_* variables, except service links of Kubernetes.
+
+        Raises SettingError, which names an unknown variable or a bad value.
+        """
+        links = find_service_links(environ)
+        given = {key: text for key, text in environ.items() if key.startswith(PREFIX) and key not in links}
         names = {variable(setting): setting for setting in fields(cls)}
         unknown = sorted(given.keys() - names.keys())
         if unknown:
@@ -92,14 +103,14 @@ def variable(setting: Field[Any]) -> str:
 
 def shown_default(setting: Field[Any]) -> str:
     """The default in words, which are the same on every machine."""
-    shown = {"model_path": "model", "workers": "one per core", "token": "none", "hosts": "none"}
+    shown = {"model_path": "shipped model", "workers": "one per usable core", "token": "none", "hosts": "none"}
     return shown.get(setting.name, str(setting.default))
 
 
 def describe_settings() -> str:
     """One line per setting: its variable, its default and its meaning."""
     return "\n".join(
-        f"  {variable(setting):<38}{shown_default(setting):<14}{plain_meaning(setting)}" for setting in fields(Settings)
+        f"  {variable(setting):<38}{shown_default(setting):<21}{plain_meaning(setting)}" for setting in fields(Settings)
     )
 
 
@@ -110,13 +121,13 @@ def _is_origin(text: str) -> bool:
 
 
 def _parse(key: str, text: str, setting: Field[Any]) -> Any:
-    default = setting.default
+    kind = setting.metadata["parse"]
     if not text.strip():
         raise SettingError(f"{key} is empty. Give it a value, or unset it for {shown_default(setting)}.")
     value: Any = text
-    if isinstance(default, (int, float)):
+    if kind in (int, float):
         value = _parse_number(key, text, setting)
-    elif isinstance(default, Path):
+    elif issubclass(kind, Path):
         value = Path(text)
     if not is_allowed(setting, value):
         shown = repr(value) if isinstance(value, str) else value
@@ -125,8 +136,10 @@ def _parse(key: str, text: str, setting: Field[Any]) -> Any:
 
 
 def _parse_number(key: str, text: str, setting: Field[Any]) -> int | float:
+    kind: type[int] | type[float] = setting.metadata["parse"]
     try:
-        return int(text) if isinstance(setting.default, int) else float(text)
+        return kind(text)
     except ValueError:
-        kind = "whole number" if isinstance(setting.default, int) else "number"
-        raise SettingError(f"{key} is {text!r}. It takes a {kind}, such as {setting.default}.") from None
+        words = "whole number" if kind is int else "number"
+        example = setting.metadata["between"][0] if setting.default is None else setting.default
+        raise SettingError(f"{key} is {text!r}. It takes a {words}, such as {example}.") from None

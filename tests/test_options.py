@@ -17,6 +17,7 @@ class Example:
     share: float = option(0.5, "share of faces", between=(0.0, 1.0))
     name: str = option("five", "labels", choices=("five", "seven"))
     text: str = option("", "any text")
+    limit: int | None = option(None, "largest number of faces", between=(1, 10), parse=int)
 
 
 FIELDS = {field.name: field for field in fields(Example)}
@@ -24,7 +25,17 @@ FIELDS = {field.name: field for field in fields(Example)}
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("count", 1), ("count", 10), ("size", 10**9), ("share", 0.0), ("share", 1), ("name", "seven"), ("text", "x y")],
+    [
+        ("count", 1),
+        ("count", 10),
+        ("size", 10**9),
+        ("share", 0.0),
+        ("share", 1),
+        ("name", "seven"),
+        ("text", "x y"),
+        ("limit", 10),
+        ("limit", None),
+    ],
 )
 def test_values_in_the_range_or_among_the_choices_are_allowed(name, value):
     assert is_allowed(FIELDS[name], value)
@@ -45,6 +56,10 @@ def test_values_in_the_range_or_among_the_choices_are_allowed(name, value):
         ("share", "0.5"),
         ("name", "nine"),
         ("name", 5),
+        ("text", None),
+        ("limit", 0),
+        ("limit", 2.5),
+        ("limit", True),
     ],
 )
 def test_other_values_nan_and_other_types_are_not_allowed(name, value):
