@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image
 from skimage.data import astronaut
 
-from dexpression.faces import MAX_OVERLAP, MIN_FACE_CONFIDENCE, SIDE, FaceDetector, find_weights
+from dexpression.faces import MAX_OVERLAP, MIN_FACE_CONFIDENCE, SIDE, FaceDetector
+from dexpression.shipped import DETECTOR_WEIGHTS
 
 SIZES = ((320, 240), (640, 480), (1280, 960))  # pixels
 ROUNDS = 50
@@ -39,7 +40,7 @@ def _find_by_opencv(picture: Image.Image) -> None:
     assert len(found) == 1
 
 
-OPENCV = cv2.FaceDetectorYN_create(str(find_weights()), "", SIZES[0], MIN_FACE_CONFIDENCE, MAX_OVERLAP)
+OPENCV = cv2.FaceDetectorYN_create(str(DETECTOR_WEIGHTS), "", SIZES[0], MIN_FACE_CONFIDENCE, MAX_OVERLAP)
 
 
 def _measure(picture: Image.Image, *functions: Callable[[Image.Image], object]) -> list[float]:

@@ -1,7 +1,7 @@
 """DeXpression reads the emotion on each face of a picture, with a small network that you can retrain.
 
 from dexpression import Predictor
-Predictor.load("model").predict("photo.jpg").emotion
+Predictor.load().predict("photo.jpg").emotion
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dexpression.prediction import Predictor
+
+__version__ = "0.1.0"
 
 # Otherwise onnxruntime sends usage data to its maker and stores it on disk. It reads this variable when it is imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

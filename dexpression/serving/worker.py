@@ -33,8 +33,9 @@ def run_worker(
 ) -> None:
     """Serve requests with the newest model received through `control_pipe`; stop when the pipe is closed.
 
-    Sends "ready", or the StartError that says why not, and "overdue" when it should be replaced. Receives models, and
-    "leave" before the pipe is closed if other workers go on. `number` is the index of this worker in `counters`.
+    Sends "ready", or the StartError that says why not, and "overdue" when it should be replaced. Receives models,
+    "withdraw" to report that it is not ready until the next model, and "leave" before the pipe is closed if other
+    workers go on. `number` is the index of this worker in `counters`.
     """
     start_logging(settings.log, settings.log_level)
     warnings.simplefilter("ignore")  # Pillow warns of each damaged entry of a picture
@@ -72,6 +73,9 @@ def _receive_models(control_pipe: Connection, service: Service, detector: FaceDe
             if received == "leave":
                 others_serve = True
                 continue
+            if received == "withdraw":
+                service.withdrawn = True
+                continue
             predictor = Predictor.from_onnx_model(received, detector)
         except (EOFError, OSError):  # the supervisor stops this worker, or has died
             break
@@ -79,7 +83,7 @@ def _receive_models(control_pipe: Connection, service: Service, detector: FaceDe
             logger.exception("This worker cannot load the new model.")
             continue
         _set_model_gauge(service, 0)
-        service.predictor = predictor
+        service.predictor, service.withdrawn = predictor, False
         _set_model_gauge(service, 1)
     server.stop(others_serve)
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from sklearn.metrics import confusion_matrix
 
 from dexpression.engine import Backend
 from dexpression.errors import DataError
@@ -99,7 +98,7 @@ def score(truth: Sequence[str], predictions: Sequence[Prediction], labels: Seque
         raise DataError(f"No face to score has one of the labels {', '.join(labels)}.")
     truth, predictions = [true for true, _ in kept], [given for _, given in kept]
     predicted = [prediction.emotion for prediction in predictions]
-    confusion = confusion_matrix(truth, predicted, labels=list(labels))
+    confusion = count_confusions(truth, predicted, labels)
     occurring = confusion.sum(axis=1)
     recall = {
         label: float(confusion[index, index] / occurring[index]) if occurring[index] else None
@@ -117,6 +116,14 @@ def score(truth: Sequence[str], predictions: Sequence[Prediction], labels: Seque
         reliability=bins,
         labels=list(labels),
     )
+
+
+def count_confusions(truth: Sequence[str], predicted: Sequence[str], labels: Sequence[str]) -> np.ndarray:
+    """Count faces by true label (rows) and predicted label (columns), both in the order of `labels`."""
+    index = {label: number for number, label in enumerate(labels)}
+    confusion = np.zeros((len(labels), len(labels)), int)
+    np.add.at(confusion, ([index[label] for label in truth], [index[label] for label in predicted]), 1)
+    return confusion
 
 
 def reliability(confidence: np.ndarray, right: np.ndarray) -> list[Bin]:

@@ -40,15 +40,18 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Service:
-    """The current predictor, and whether the server is stopping. A request reads the predictor once."""
+    """The current predictor, and the state of the server. A request reads the predictor once."""
 
     predictor: Predicting
     stopping: bool = False
+    withdrawn: bool = False  # its model turned out to differ from its learner
     _can_predict: bool = True
     _checked: tuple[Predicting | None, float] = (None, 0.0)  # the predictor, and until when the last check holds
 
     def can_predict(self) -> bool:
-        """Whether a prediction succeeds; it is tried at most once a second, because anybody may ask."""
+        """Whether the model is sound, and a prediction succeeds; it is tried at most once a second: anybody may ask."""
+        if self.withdrawn:
+            return False
         checked, until = self._checked
         if checked is not self.predictor or time.monotonic() >= until:
             self._can_predict = self._try_to_predict()

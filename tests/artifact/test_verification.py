@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +18,15 @@ from onnx import numpy_helper
 from dexpression.artifact import verification
 from dexpression.artifact.export import export_learner, load_exported
 from dexpression.artifact.golden import golden_faces
-from dexpression.artifact.manifest import Manifest, export_paths
-from dexpression.artifact.verification import verify_export
+from dexpression.artifact.manifest import Manifest, export_paths, learner_obstacle
+from dexpression.artifact.verification import verify_export, verify_onnx_model
 from dexpression.artifact.weights import encode_weights
 from dexpression.engine import onnx_backend
 from dexpression.errors import BrokenWeights, DigestMismatch
 from dexpression.network.inference import torch_backend
 from dexpression.settings import Settings
 from tests.support.exports import change_manifest, replace_file
+from tests.support.server import ROOT
 
 
 def export_changed(model: Path, bias_change: float, onnx_model: bytes | None = None) -> None:
@@ -60,6 +63,34 @@ def test_an_export_without_an_onnx_model_gets_one_in_float32(exported):
     faces = golden_faces(48)
     assert "onnx" not in manifest.digests
     assert onnx_backend(content)(faces) == pytest.approx(torch_backend(load_exported(exported)[0])(faces), abs=1e-4)
+
+
+def test_an_onnx_model_is_verified_without_its_learner(model):
+    assert verify_onnx_model(model) == verify_export(model)
+    for path in (export_paths(model).weights, export_paths(model).learner):
+        path.unlink()
+    assert verify_onnx_model(model).manifest.sha256
+    assert learner_obstacle(model) == "dexpression.safetensors is not there"
+
+
+def test_an_onnx_model_that_does_not_give_its_recorded_answers_is_refused(model):
+    change_manifest(model, golden=[[1.0, 0, 0, 0, 0, 0, 0]] * 16)
+    with pytest.raises(DigestMismatch, match=r"dexpression\.onnx does not answer as recorded"):
+        verify_onnx_model(model)
+
+
+def test_the_weights_that_lie_beside_an_onnx_model_are_those_of_the_manifest(model):
+    export_paths(model).weights.write_bytes(b"others")
+    with pytest.raises(DigestMismatch, match=r"dexpression\.safetensors is not the file"):
+        verify_onnx_model(model)
+
+
+def test_verifying_an_onnx_model_imports_no_torch(exported_learner):
+    program = f"""import sys
+from dexpression.artifact.verification import verify_onnx_model
+verify_onnx_model({str(exported_learner)!r})
+sys.exit(any(name in sys.modules for name in ("torch", "fastai", "onnx")))"""
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT).returncode == 0
 
 
 def test_a_learner_that_does_not_give_its_golden_answers_is_refused(model):

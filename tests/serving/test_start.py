@@ -52,6 +52,12 @@ def test_concurrent_requests_get_the_answers_of_sequential_ones(url):
     assert len(set(sequential)) > 1  # equal answers would prove nothing
 
 
+def test_the_log_names_service_links_and_the_number_of_workers(exported_learner):
+    with Server(exported_learner, DEXPRESSION_SERVICE_HOST="10.0.0.1") as server:
+        assert "links to Services of Kubernetes: DEXPRESSION_SERVICE_HOST." in server.log
+        assert "2 workers: set by DEXPRESSION_WORKERS." in server.log
+
+
 def test_errors_of_the_http_server_are_problem_documents_too(url):
     for sent, status, code in (
         (b"this is not HTTP\r\n\r\n", 400, "bad_request"),
@@ -95,7 +101,7 @@ def assert_start_fails(server: Server, reason: str) -> None:
     *before, last = str(failure.value).splitlines()
     assert failure.value.status == 1
     assert reason in last
-    assert [line for line in before if "is verified" not in line] == []
+    assert [line for line in before if '"INFO"' not in line] == []
 
 
 def test_a_start_without_a_model_fails_with_one_line(tmp_path):

@@ -21,6 +21,7 @@ from dexpression.artifact.manifest import export_paths
 from dexpression.errors import StartError
 from dexpression.serving import supervisor
 from dexpression.serving.shared_metrics import PREFIX
+from tests.support.exports import replace_file
 from tests.support.faces import draw_face, encode
 from tests.support.server import Server, ask, connect, read_file, sha256
 from tests.support.web import MULTIPART, multipart
@@ -177,6 +178,21 @@ def test_a_new_worker_gets_the_last_good_model_after_the_files_were_damaged(serv
     assert ask(server.url, FACE)[0] == 200
 
 
+def test_a_model_that_differs_from_its_learner_is_not_ready_until_another_one_comes(model, other_model):
+    weights, before = export_paths(model).weights, export_paths(model).weights.read_bytes()
+    replace_file(weights, export_paths(other_model).weights.read_bytes())
+    with Server(model) as server:
+        server.wait(lambda: {ask(f"{server.url}/health/ready")[0] for _ in range(8)} == {503})
+        os.kill(server.workers()[0], signal.SIGKILL)
+        server.wait(lambda: REPLACED in server.log and server.worker_counts() == {sha256(model): 2})
+        server.wait(lambda: {ask(f"{server.url}/health/ready")[0] for _ in range(8)} == {503})
+        assert ask(server.url, FACE)[0] == 200
+        assert server.log.count("The server is not ready any more, until it gets another model.") == 1
+        replace_file(weights, before)
+        server.wait(lambda: ask(f"{server.url}/health/ready")[0] == 200)
+        server.wait(lambda: "answers as its learner does" in server.log)
+
+
 def metrics_folder(server: Server) -> Path:
     """The server's folder of metrics, from the environment of a worker."""
     environ = read_file(Path(f"/proc/{server.workers()[0]}/environ")).split("\0")
@@ -265,13 +281,12 @@ def test_workers_do_not_load_torch(server):
 
 def test_a_verification_past_its_deadline_is_killed(model, monkeypatch):
     monkeypatch.setattr(supervisor, "VERIFY_SECONDS", 0)
-    with supervisor.verification(model) as verifying:
-        assert verifying.is_done()
-        with pytest.raises(StartError, match="took longer than 0 s"):
-            verifying.result()
-        process = verifying._process
-        assert process.is_alive()
-    assert process.exitcode == -signal.SIGKILL
+    verification = supervisor.Verification(model)
+    assert verification.is_done()
+    with pytest.raises(StartError, match="took longer than 0 s"):
+        verification.result()
+    verification.kill()
+    assert verification._process.exitcode == -signal.SIGKILL
 
 
 def test_a_server_that_stops_kills_a_verification(server, model):

@@ -58,12 +58,12 @@ def copy_project(folder: Path, portrait: Image.Image) -> Path:
             faces.mkdir(parents=True)
             for number in numbers:  # each is another person
                 draw_face(label, number).save(faces / f"S{number:03}_001.png")
-    write_pipenv(folder / "bin")
+    write_commands(folder / "bin")
     return folder
 
 
-def write_pipenv(folder: Path) -> None:
-    """Write a `pipenv` that runs the scripts of the Pipfile in this environment, as `pipenv run` does."""
+def write_commands(folder: Path) -> None:
+    """Write commands for this environment: python, dexpression, and a pipenv that runs the scripts of the Pipfile."""
     folder.mkdir()
     program = f"""#!{sys.executable}
 import shlex, subprocess, sys, tomllib
@@ -73,10 +73,15 @@ with open("Pipfile", "rb") as pipfile:
     script = tomllib.load(pipfile)["scripts"].get(name, name)
 sys.exit(subprocess.run([*shlex.split(script), *arguments]).returncode)
 """
-    (folder / "pipenv").write_text(program)
-    (folder / "pipenv").chmod(stat.S_IRWXU)
-    (folder / "python").write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
-    (folder / "python").chmod(stat.S_IRWXU)
+    python = shlex.quote(sys.executable)
+    _write_executable(folder / "pipenv", program)
+    _write_executable(folder / "python", f'#!/bin/sh\nexec {python} "$@"\n')
+    _write_executable(folder / "dexpression", f'#!/bin/sh\nexec {python} -m dexpression "$@"\n')
+
+
+def _write_executable(path: Path, text: str) -> None:
+    path.write_text(text)
+    path.chmod(stat.S_IRWXU)
 
 
 def comparable(output: str) -> Any:

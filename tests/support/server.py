@@ -15,7 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -27,6 +27,8 @@ from tests.support.web import MULTIPART, multipart
 ROOT = Path(__file__).parents[2]
 MODEL_HEADER = "X-Model-SHA256"
 READY = "DeXpression answers on"  # the log line of a server whose workers are all ready
+# In the next log line: the end of the verification that runs after the start.
+VERIFIED = re.compile("answers as its learner does|learner is not compared|not ready any more")
 CANNOT_LISTEN = "Cannot listen on"
 DEADLINE_SECONDS = 180.0  # for a condition that comes true at some time, also on a busy machine
 REQUEST_SECONDS = 60.0  # for the answer to one request
@@ -59,11 +61,10 @@ def connect(url: str) -> socket.socket:
     return socket.create_connection((host, int(port)), timeout=REQUEST_SECONDS)
 
 
-def start(port: int, model: Path, max_open_files: int | None = None, **settings: str) -> subprocess.Popen[str]:
+def start(port: int, command: Sequence[str], max_open_files: int | None, **settings: str) -> subprocess.Popen[str]:
     """Start a server with these DEXPRESSION_* settings; each of its processes may have `max_open_files`."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("DEXPRESSION_")}
-    environ = inherited | {"DEXPRESSION_PORT": str(port), "DEXPRESSION_MODEL_PATH": str(model)} | settings
-    command = [sys.executable, "server.py"]
+    environ = inherited | {"DEXPRESSION_PORT": str(port)} | settings
     if max_open_files is not None:
         command = ["bash", "-c", f'ulimit -n {max_open_files} && exec "$@"', "bash", *command]
     return subprocess.Popen(command, cwd=ROOT, env=environ, stderr=subprocess.PIPE, text=True)
@@ -91,18 +92,26 @@ class StartFailed(Exception):
 class Server:
     """A server with two workers, its log, and clients. It starts on entry of a `with` block and stops on exit.
 
-    `settings` are DEXPRESSION_* variables. Without a port, each start tries free ones until it can listen.
+    `settings` are DEXPRESSION_* variables. Without a port, each start tries free ones until it can listen. Without a
+    model, it has its default one.
     """
 
-    def __init__(self, model: Path, max_open_files: int | None = None, port: int = 0, **settings: str) -> None:
-        self._model, self._max_open_files = model, max_open_files
+    def __init__(
+        self,
+        model: Path | None = None,
+        max_open_files: int | None = None,
+        port: int = 0,
+        command: Sequence[str] = (sys.executable, "server.py"),
+        **settings: str,
+    ) -> None:
+        self._command, self._max_open_files = command, max_open_files
         # Requests may wait long in the queue, or a busy machine would turn slow answers into refusals.
         defaults = {
             "DEXPRESSION_WORKERS": "2",
             "DEXPRESSION_LOG": "json",
             "DEXPRESSION_QUEUE_TIMEOUT_SECONDS": f"{REQUEST_SECONDS:g}",
         }
-        self._settings = defaults | settings
+        self._settings = defaults | ({"DEXPRESSION_MODEL_PATH": str(model)} if model else {}) | settings
         self.port = port
         self.seen: list[tuple[int, str]] = []  # status and model of each answer; threads append without a lock
         self.failures: list[str] = []  # requests of `callers` that got no answer
@@ -130,7 +139,10 @@ class Server:
         return Counter(self.seen)
 
     def start(self) -> None:
-        """Start the server and wait until it is ready, after `stop` on the same port again; raises StartFailed."""
+        """Start the server and wait until it is ready and has verified its model in full; raises StartFailed.
+
+        After `stop`, it starts on the same port again.
+        """
         chooses_port = not self.port
         while True:
             self.port = self.port or free_port()
@@ -143,11 +155,11 @@ class Server:
 
     def _start_once(self) -> None:
         self.lines = []
-        self.process = start(self.port, self._model, self._max_open_files, **self._settings)
+        self.process = start(self.port, self._command, self._max_open_files, **self._settings)
         self._log_reader = threading.Thread(target=self._read_log, daemon=True)
         self._log_reader.start()
         try:
-            self.wait(lambda: READY in self.log or self.process.poll() is not None)
+            self.wait(lambda: VERIFIED.search(self.log) or self.process.poll() is not None)
             if self.process.poll() is not None:
                 raise StartFailed(self.wait_for_exit(), self.log)
         except BaseException:
