@@ -16,7 +16,6 @@ import os
 import queue
 import signal
 import socket
-import sys
 import threading
 import time
 import warnings
@@ -51,8 +50,7 @@ logger = logging.getLogger(__name__)
 
 def serve(settings: Settings) -> None:
     """Serve until SIGINT or SIGTERM; raises DeXpressionError if the server cannot start."""
-    for number in STOP_SIGNALS:
-        signal.signal(number, _exit)
+    stop_signal = StopSignal()
     # By default, glibc keeps memory for each thread that decodes a picture, and large blocks among small ones: a worker
     # had 1.7 GB instead of 0.6, and kept 0.9 of them.
     os.environ.setdefault("MALLOC_ARENA_MAX", "1")
@@ -61,18 +59,41 @@ def serve(settings: Settings) -> None:
     workers = choose_workers(settings)
     logger.log(logging.INFO if workers.fits_memory else logging.WARNING, "%s", workers.reason)
     with bound_socket(settings.host, settings.port) as listener, shared_metrics():
-        supervisor = Supervisor(settings, listener, workers.count)
+        supervisor = Supervisor(settings, listener, workers.count, stop_signal)
         try:
             supervisor.start()
             logger.info("DeXpression answers on http://%s:%d (Ctrl-C stops it)", settings.host, settings.port)
             supervisor.watch()
-        except (SystemExit, KeyboardInterrupt):
+        except StopRequested:
             pass
         finally:
-            for number in STOP_SIGNALS:
-                signal.signal(number, signal.SIG_IGN)  # a second one must not interrupt the stop
             supervisor.stop()
     logger.info("Stopped.")
+
+
+class StopRequested(Exception):
+    """SIGINT or SIGTERM has arrived."""
+
+
+class StopSignal:
+    """Ends a wait when SIGINT or SIGTERM arrives, now or before.
+
+    Its handler raises nothing: an exception would be lost if the signal came while an object is deleted.
+    """
+
+    def __init__(self) -> None:
+        self._pipe, self._open_end = PROCESSES.Pipe(duplex=False)
+        for number in STOP_SIGNALS:
+            signal.signal(number, self._arrive)
+
+    def _arrive(self, _signal: int, _frame: FrameType | None) -> None:
+        self._open_end.close()  # so that a wait for the pipe ends
+
+    def wait(self, sources: list[Connection | int]) -> None:
+        """Wait until a source is ready, for at most `POLL_SECONDS`; raises StopRequested."""
+        wait([self._pipe, *sources], POLL_SECONDS)
+        if self._open_end.closed:
+            raise StopRequested
 
 
 class WorkerHandle:
@@ -136,9 +157,10 @@ class DrainingWorker:
 class Supervisor:
     """Keeps a number of workers running, all with the last model that was verified."""
 
-    def __init__(self, settings: Settings, listener: socket.socket, workers: int) -> None:
+    def __init__(self, settings: Settings, listener: socket.socket, workers: int, stop_signal: StopSignal) -> None:
         self._settings = settings
         self._listener = listener
+        self._stop_signal = stop_signal
         self._number_of_workers = workers
         self._workers: list[WorkerHandle] = []
         self._draining: list[DrainingWorker] = []
@@ -151,7 +173,10 @@ class Supervisor:
         self._withdrawn = False  # whether the learner's answers differ from those of the served model
 
     def start(self) -> None:
-        """Verify the model while the workers import; raises StartError, and what `verify_onnx_model` raises."""
+        """Verify the model while the workers import.
+
+        Raises StartError, what `verify_onnx_model` raises, and StopRequested.
+        """
         logger.info("The model in %s is verified.", self._settings.model_path)
         try:
             self._verification = Verification(self._settings.model_path)
@@ -159,6 +184,8 @@ class Supervisor:
         except OSError as error:
             reason = f"The server's processes cannot be started ({error.strerror})."
             raise StartError(f"{reason} Lower DEXPRESSION_WORKERS, or allow more open files and memory.") from error
+        while not self._verification.is_done():
+            self._stop_signal.wait([self._verification.pipe])
         self._model, self._has_compared_learner = self._verification.result()
         self._end_verification()
         logger.info("The model %s has its digests and gives its recorded answers.", self._model.manifest.sha256[:12])
@@ -176,7 +203,7 @@ class Supervisor:
             self._poll_pipes()
 
     def watch(self) -> None:
-        """Replace workers that die or hang, compare the learner, and load a model whose files change; never returns."""
+        """Replace workers that die or hang, compare the learner, and load a new model; raises StopRequested."""
         if not self._has_compared_learner:
             self._compare_learner()
         while True:
@@ -206,11 +233,11 @@ class Supervisor:
         return time.monotonic() + self._settings.graceful_timeout_seconds + 2
 
     def _poll_pipes(self) -> None:
-        """Wait until a worker sends something or dies, for at most `POLL_SECONDS`."""
+        """Wait until a worker sends something or dies, for at most `POLL_SECONDS`; raises StopRequested."""
         sources: list[Connection | int] = []
         for worker in self._workers:
             sources += [worker.control_pipe, worker.process.sentinel]
-        wait(sources, POLL_SECONDS)
+        self._stop_signal.wait(sources)
         for worker in self._workers:
             worker.read_messages()
 
@@ -255,7 +282,7 @@ class Supervisor:
             worker = self._new_worker(number)
         except OSError as error:  # no memory or no file descriptors; perhaps there are some a second later
             logger.error("A new worker cannot be started (%s).", error.strerror)
-            time.sleep(POLL_SECONDS)
+            self._stop_signal.wait([])
             return False
         self._workers[number] = worker
         worker.send_model(self._model)
@@ -281,7 +308,7 @@ class Supervisor:
         """Begin to compare the served model with its learner, where that is possible."""
         obstacle = learner_obstacle(self._settings.model_path)
         if obstacle:
-            logger.info("Its learner is not compared with it, because %s.", obstacle)
+            logger.info("The learner of this model is not compared with it, because %s.", obstacle)
         else:
             self._begin_verification(is_new=False)
 
@@ -344,7 +371,7 @@ class Verification:
 
     def __init__(self, model_path: Path, with_learner: bool = False, is_new: bool = False, nice: int = 0) -> None:
         self.is_new = is_new
-        self._pipe, child_end = PROCESSES.Pipe(duplex=False)
+        self.pipe, child_end = PROCESSES.Pipe(duplex=False)
         arguments = child_end, model_path, with_learner, nice
         self._process = PROCESSES.Process(target=_verify, args=arguments, name="verification", daemon=True)
         self._process.start()
@@ -353,14 +380,14 @@ class Verification:
 
     def is_done(self) -> bool:
         """Whether `result` returns or raises at once."""
-        return self._pipe.poll() or time.monotonic() > self._deadline
+        return self.pipe.poll() or time.monotonic() > self._deadline
 
     def result(self) -> Verified:
         """Wait for the verified model; raises the reason against it, and StartError for no result in time."""
-        if not self._pipe.poll(max(0.0, self._deadline - time.monotonic())):
+        if not self.pipe.poll(max(0.0, self._deadline - time.monotonic())):
             raise StartError(f"The verification of the model took longer than {VERIFY_SECONDS} s. Export it again.")
         try:
-            result: Verified | DeXpressionError = self._pipe.recv()
+            result: Verified | DeXpressionError = self.pipe.recv()
         except EOFError:
             raise StartError("The process that verifies the model died. Is there enough free memory?") from None
         if isinstance(result, DeXpressionError):
@@ -371,7 +398,7 @@ class Verification:
         """End the process, whatever it does."""
         self._process.kill()
         self._process.join()
-        self._pipe.close()
+        self.pipe.close()
 
 
 # The two functions below run in processes of their own. Each imports what it needs, so that a worker loads no torch and
@@ -408,7 +435,3 @@ def _run_worker(
     from dexpression.serving.worker import run_worker
 
     run_worker(listener, control_pipe, settings, counters, number)
-
-
-def _exit(_signal: int, _frame: FrameType | None) -> None:
-    sys.exit(0)

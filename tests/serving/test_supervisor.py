@@ -279,6 +279,26 @@ def test_workers_do_not_load_torch(server):
     assert all("onnxruntime" in text and "libtorch" not in text for text in maps)
 
 
+class Signalling:
+    """Sends this process a signal when it is deleted."""
+
+    def __del__(self) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_signal_that_comes_while_an_object_is_deleted_is_not_lost():
+    handlers = {number: signal.getsignal(number) for number in supervisor.STOP_SIGNALS}
+    try:
+        stop_signal = supervisor.StopSignal()
+        stop_signal.wait([])
+        Signalling()
+        with pytest.raises(supervisor.StopRequested):
+            stop_signal.wait([])
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
 def test_a_verification_past_its_deadline_is_killed(model, monkeypatch):
     monkeypatch.setattr(supervisor, "VERIFY_SECONDS", 0)
     verification = supervisor.Verification(model)

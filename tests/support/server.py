@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 MODEL_HEADER = "X-Model-SHA256"
 READY = "DeXpression answers on"  # the log line of a server whose workers are all ready
 # In the next log line: the end of the verification that runs after the start.
-VERIFIED = re.compile("answers as its learner does|learner is not compared|not ready any more")
+VERIFIED = re.compile("answers as its learner does|is not compared with it|not ready any more")
 CANNOT_LISTEN = "Cannot listen on"
 DEADLINE_SECONDS = 180.0  # for a condition that comes true at some time, also on a busy machine
 REQUEST_SECONDS = 60.0  # for the answer to one request
