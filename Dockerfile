@@ -58,7 +58,7 @@ EXPOSE 9874
 STOPSIGNAL SIGTERM
 # This address makes a real prediction, so it proves more than an open port. `http.client` ignores HTTP_PROXY.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python", "-c", "\
-import os, sys; from http.client import HTTPConnection; \
-server = HTTPConnection('localhost', int(os.environ.get('DEXPRESSION_PORT', 9874)), timeout=4); \
+import os, sys; from http.client import HTTPConnection; port = os.environ.get('DEXPRESSION_PORT', ''); \
+server = HTTPConnection('localhost', int(port) if port.isdigit() else 9874, timeout=4); \
 server.request('GET', '/health/ready'); sys.exit(server.getresponse().status != 200)"]
 CMD ["dexpression", "serve"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 from typing import Literal
@@ -11,24 +12,23 @@ from dexpression.errors import MissingExtra
 Extra = Literal["train"]
 
 # By the names under which the libraries are imported; pyproject.toml has those under which they are installed.
-LIBRARIES: dict[Extra, tuple[str, ...]] = {
-    "train": ("torch", "torchvision", "fastai", "safetensors", "onnx", "onnxscript", "sklearn", "matplotlib"),
-}
+LEARNER = ("torch", "torchvision", "fastai", "safetensors")  # what loads the learner of an export
+LIBRARIES: dict[Extra, tuple[str, ...]] = {"train": (*LEARNER, "onnx", "onnxscript", "sklearn", "matplotlib")}
 
 
-def missing_libraries(extra: Extra) -> list[str]:
-    """The libraries of an extra that are not installed; looks for them without importing any."""
-    return [name for name in LIBRARIES[extra] if find_spec(name) is None]
+def missing_libraries(names: Sequence[str]) -> list[str]:
+    """Those of the libraries that are not installed; looks for them without importing any."""
+    return [name for name in names if find_spec(name) is None]
 
 
-def require_extra(extra: Extra, purpose: str) -> None:
-    """Raise MissingExtra, which says what to install, unless all libraries of an extra are installed.
+def require_extra(extra: Extra, purpose: str, libraries: Sequence[str] = ()) -> None:
+    """Raise MissingExtra, which says what to install, unless all libraries of an extra, or these, are installed.
 
     `purpose` is the subject of that sentence, such as "Training".
     """
-    missing = missing_libraries(extra)
+    missing = missing_libraries(libraries or LIBRARIES[extra])
     if missing:
-        raise MissingExtra(f"{purpose} needs {', '.join(missing)}. Install: {_install_command(extra)}")
+        raise MissingExtra(f"{purpose} needs more packages, such as {missing[0]}. Install: {_install_command(extra)}")
 
 
 def _install_command(extra: Extra) -> str:

@@ -123,7 +123,7 @@ def _is_origin(text: str) -> bool:
 def _parse(key: str, text: str, setting: Field[Any]) -> Any:
     kind = setting.metadata["parse"]
     if not text.strip():
-        raise SettingError(f"{key} is empty. Give it a value, or unset it for {shown_default(setting)}.")
+        raise SettingError(f"{key} is empty. Give it a value, or unset it (default: {shown_default(setting)}).")
     value: Any = text
     if kind in (int, float):
         value = _parse_number(key, text, setting)

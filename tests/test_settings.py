@@ -61,7 +61,7 @@ def test_the_help_and_the_table_in_the_documentation_have_every_setting(setting)
         (
             "DEXPRESSION_WORKERS",
             "",
-            "DEXPRESSION_WORKERS is empty. Give it a value, or unset it for one per usable core",
+            "DEXPRESSION_WORKERS is empty. Give it a value, or unset it (default: one per usable core)",
         ),
         ("DEXPRESSION_WORKERS", "1.5", "DEXPRESSION_WORKERS is '1.5'. It takes a whole number, such as 1."),
         ("DEXPRESSION_WORKERS", "None", "DEXPRESSION_WORKERS is 'None'. It takes a whole number, such as 1."),

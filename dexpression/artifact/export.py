@@ -22,7 +22,7 @@ from dexpression.artifact.golden import golden_faces
 from dexpression.artifact.manifest import MAX_WEIGHTS_BYTES, Manifest, export_paths, files_in, read_checked
 from dexpression.artifact.weights import encode_weights, fill_weights
 from dexpression.errors import BrokenManifest, BrokenWeights, UnwritableArtifact
-from dexpression.extras import require_extra
+from dexpression.extras import LEARNER, require_extra
 
 if TYPE_CHECKING:
     from fastai.learner import Learner
@@ -99,7 +99,7 @@ def load_exported(model: str | os.PathLike[str]) -> tuple[Learner, Manifest]:
     The network that the manifest names is built and filled from the safetensors file; nothing is unpickled. Raises
     MissingArtifact, BrokenManifest, DigestMismatch, BrokenWeights or, without PyTorch and fastai, MissingExtra.
     """
-    require_extra("train", "The learner of an export")
+    require_extra("train", "The learner of an export", LEARNER)
     paths = export_paths(model)
     manifest = Manifest.read(paths.manifest)
     content = read_checked(paths.weights, manifest, MAX_WEIGHTS_BYTES)

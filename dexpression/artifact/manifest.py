@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from dexpression.artifact.onnx_model import check_onnx_model
 from dexpression.artifact.validation import find_fault
 from dexpression.errors import BrokenManifest, DigestMismatch, MissingArtifact
-from dexpression.extras import missing_libraries
+from dexpression.extras import LEARNER, missing_libraries
 from dexpression.files import is_folder, read_regular_file
 
 STEM = "dexpression"
@@ -53,7 +53,7 @@ def names_learner(model: str | os.PathLike[str]) -> bool:
 
 def learner_obstacle(model: str | os.PathLike[str]) -> str | None:
     """Say in words why the learner of an export cannot be loaded here, such as "torch is not installed"; else None."""
-    missing = missing_libraries("train")
+    missing = missing_libraries(LEARNER)
     if missing:
         return f"{missing[0]} is not installed"
     weights = export_paths(model).weights

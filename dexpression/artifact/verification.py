@@ -21,6 +21,7 @@ from dexpression.artifact.manifest import (
 )
 from dexpression.engine import onnx_backend
 from dexpression.errors import BrokenWeights, DigestMismatch
+from dexpression.extras import require_extra
 
 # Largest allowed differences of a probability. Other machines and versions of torch add numbers in another order.
 GOLDEN_TOLERANCE = 1e-3
@@ -33,11 +34,12 @@ def verify_onnx_model(model: str | os.PathLike[str]) -> OnnxModel:
 
     The weights of the learner need not be there; if they are, their digest is checked too. Loads no PyTorch, except for
     an export without an ONNX model, which `verify_export` then makes. Raises MissingArtifact, BrokenManifest,
-    BrokenOnnxModel or DigestMismatch.
+    BrokenOnnxModel, DigestMismatch or MissingExtra.
     """
     paths = export_paths(model)
     manifest = Manifest.read(paths.manifest)
     if "onnx" not in manifest.digests:
+        require_extra("train", "This export has no ONNX model. Making one")
         return verify_export(model)
     if paths.weights.exists():
         read_checked(paths.weights, manifest, MAX_WEIGHTS_BYTES)
@@ -55,7 +57,6 @@ def verify_export(model: str | os.PathLike[str]) -> OnnxModel:
     """
     paths = export_paths(model)
     learner, manifest = load_exported(model)
-    from dexpression.artifact.quantisation import to_onnx
     from dexpression.network.inference import torch_backend
 
     faces = golden_faces(manifest.image_size)
@@ -67,6 +68,8 @@ def verify_export(model: str | os.PathLike[str]) -> OnnxModel:
     if "onnx" in manifest.digests:
         content = read_onnx_model(paths.onnx, manifest).content  # by the manifest of the learner, not by a newer one
     else:
+        from dexpression.artifact.quantisation import to_onnx
+
         content = to_onnx(learner, manifest.image_size).SerializeToString()
     _compare(content, manifest, answers, f"{paths.onnx.name} does not answer as the learner does")
     return OnnxModel(content, manifest)

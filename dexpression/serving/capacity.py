@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from dexpression.artifact.manifest import learner_obstacle
 from dexpression.picture import LARGE_PIXELS
 from dexpression.settings import MAX_WORKERS, Settings
 
@@ -66,6 +67,8 @@ def count_fitting(memory_bytes: int, settings: Settings) -> int:
     usual = WORKER_BYTES + settings.max_upload_bytes
     free = memory_bytes - SUPERVISOR_BYTES
     with_pictures = free // (usual + PIXEL_BYTES * pixels)
+    if learner_obstacle(settings.model_path):
+        return max(0, with_pictures)
     # For some seconds, a comparison may use what large pictures leave. One worker serves even if it does not fit.
     with_comparison = max(1, (free - COMPARISON_BYTES) // usual)
     return max(0, min(with_pictures, with_comparison))

@@ -28,10 +28,6 @@ class ModelFiles:
             return True
         return False
 
-    def are_unchanged(self) -> bool:
-        """Whether the files are those of the last change that was reported, or of the beginning."""
-        return self._stamps() == self._reported
-
     def _request(self, _signal: int, _frame: FrameType | None) -> None:
         self._requested = True
 

@@ -8,42 +8,32 @@ A start runs `serve`; each worker process runs `dexpression.serving.worker.run_w
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
-import multiprocessing
+import math
 import os
-import queue
-import signal
 import socket
-import threading
 import time
-import warnings
-from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
-from pathlib import Path
-from types import FrameType
-from typing import NamedTuple
+from multiprocessing.connection import Connection
 
 from dexpression import __version__
-from dexpression.artifact.manifest import OnnxModel, learner_obstacle
-from dexpression.errors import DeXpressionError, StartError
+from dexpression.artifact.manifest import Manifest, OnnxModel, export_paths, learner_obstacle
+from dexpression.errors import ArtifactError, StartError
 from dexpression.serving.capacity import choose_workers
 from dexpression.serving.listener import bound_socket, stop_accepting
 from dexpression.serving.model_files import ModelFiles
+from dexpression.serving.processes import POLL_SECONDS, PROCESSES, StopRequested, StopSignal
 from dexpression.serving.shared_counters import SharedCounters
-from dexpression.serving.shared_metrics import forget_process, name_process, shared_metrics
+from dexpression.serving.shared_metrics import forget_process, shared_metrics
+from dexpression.serving.verification_process import Verification
+from dexpression.serving.worker_handle import DrainingWorker, WorkerHandle
 from dexpression.settings import Settings
 
-PROCESSES = multiprocessing.get_context("spawn")  # the same on every system; a fork would copy locked locks
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)  # SIGINT is set too: shells start background jobs that ignore it
 START_SECONDS = 60  # until all workers have to be ready
 REMEDY = "See the log above, or lower DEXPRESSION_WORKERS."
-VERIFY_SECONDS = 120  # until a verification is killed; it takes about 5 on an idle machine
 NAMES = 8  # for successive workers in one place, of which several may still finish their requests
 HANG_SECONDS = 10  # beyond the longest request, that a worker may send no heartbeat
-POLL_SECONDS = 1.0  # between two looks at the workers and at the files of the model
+RETRY_SECONDS = 60.0  # after a verification that could not run; doubled each time
 
 logger = logging.getLogger(__name__)
 
@@ -71,89 +61,6 @@ def serve(settings: Settings) -> None:
     logger.info("Stopped.")
 
 
-class StopRequested(Exception):
-    """SIGINT or SIGTERM has arrived."""
-
-
-class StopSignal:
-    """Ends a wait when SIGINT or SIGTERM arrives, now or before.
-
-    Its handler raises nothing: an exception would be lost if the signal came while an object is deleted.
-    """
-
-    def __init__(self) -> None:
-        self._pipe, self._open_end = PROCESSES.Pipe(duplex=False)
-        for number in STOP_SIGNALS:
-            signal.signal(number, self._arrive)
-
-    def _arrive(self, _signal: int, _frame: FrameType | None) -> None:
-        self._open_end.close()  # so that a wait for the pipe ends
-
-    def wait(self, sources: list[Connection | int]) -> None:
-        """Wait until a source is ready, for at most `POLL_SECONDS`; raises StopRequested."""
-        wait([self._pipe, *sources], POLL_SECONDS)
-        if self._open_end.closed:
-            raise StopRequested
-
-
-class WorkerHandle:
-    """A worker process, and the control pipe to it."""
-
-    def __init__(
-        self, listener: socket.socket, settings: Settings, counters: SharedCounters, number: int, name: str
-    ) -> None:
-        self.control_pipe, worker_end = PROCESSES.Pipe()
-        self.process: BaseProcess = PROCESSES.Process(
-            target=_run_worker, args=(listener, worker_end, settings, counters, number, name), name=name, daemon=True
-        )
-        self.process.start()
-        self.started_at = time.monotonic()
-        worker_end.close()  # so that the worker alone keeps its end open, and its death closes the pipe
-        self.is_ready = self.needs_replacement = False
-        self.failure: StartError | None = None
-        self._messages: queue.SimpleQueue[OnnxModel | str] = queue.SimpleQueue()
-        self._sending = threading.Lock()
-
-    def send_model(self, model: OnnxModel) -> None:
-        """Send a model from a thread, because a worker that hangs does not read the pipe."""
-        self._messages.put(model)
-        threading.Thread(target=self._send_next, daemon=True).start()
-
-    def withdraw(self) -> None:
-        """Let the worker report that it is not ready, while it still answers, until it gets another model."""
-        self._messages.put("withdraw")
-        threading.Thread(target=self._send_next, daemon=True).start()
-
-    def leave(self) -> None:
-        """Let the worker finish its requests and end, while others serve."""
-        with self._sending, contextlib.suppress(OSError):
-            self.control_pipe.send("leave")
-        self.control_pipe.close()
-
-    def _send_next(self) -> None:
-        with self._sending, contextlib.suppress(OSError):  # the worker has just died, and will be replaced
-            self.control_pipe.send(self._messages.get())  # in order, whichever thread comes first
-
-    def read_messages(self) -> None:
-        """Read what the worker has sent: that it is ready, why it cannot start, or that it should be replaced."""
-        with contextlib.suppress(EOFError, OSError):
-            while self.control_pipe.poll():
-                message = self.control_pipe.recv()
-                self.is_ready |= message == "ready"
-                self.needs_replacement |= message == "overdue"
-                if isinstance(message, StartError):
-                    self.failure = message
-
-
-@dataclass
-class DrainingWorker:
-    """A worker that finishes its requests, because another serves in its place, or soon will."""
-
-    worker: WorkerHandle
-    number: int  # of its place
-    deadline: float = 0.0  # time.monotonic() when it is killed; 0 while its successor is not ready
-
-
 class Supervisor:
     """Keeps a number of workers running, all with the last model that was verified."""
 
@@ -170,14 +77,17 @@ class Supervisor:
         self._next_look = 0.0
         self._model_files = ModelFiles(settings.model_path)
         self._verification: Verification | None = None  # that runs at the moment
-        self._withdrawn = False  # whether the learner's answers differ from those of the served model
+        self._next_verification = math.inf  # by time.monotonic()
+        self._retry_seconds = RETRY_SECONDS
+        self._compared = False  # whether the served model was seen to answer as its learner does
+        self._withdrawn = False  # whether it was seen not to do so
 
     def start(self) -> None:
         """Verify the model while the workers import.
 
         Raises StartError, what `verify_onnx_model` raises, and StopRequested.
         """
-        logger.info("The model in %s is verified.", self._settings.model_path)
+        logger.info("Verifying the model in %s.", self._settings.model_path)
         try:
             self._verification = Verification(self._settings.model_path)
             self._workers = [self._new_worker(number) for number in range(self._number_of_workers)]
@@ -186,7 +96,7 @@ class Supervisor:
             raise StartError(f"{reason} Lower DEXPRESSION_WORKERS, or allow more open files and memory.") from error
         while not self._verification.is_done():
             self._stop_signal.wait([self._verification.pipe])
-        self._model, self._has_compared_learner = self._verification.result()
+        self._model, self._compared = self._verification.result()
         self._end_verification()
         logger.info("The model %s has its digests and gives its recorded answers.", self._model.manifest.sha256[:12])
         self._listener.listen(1024)
@@ -204,12 +114,15 @@ class Supervisor:
 
     def watch(self) -> None:
         """Replace workers that die or hang, compare the learner, and load a new model; raises StopRequested."""
-        if not self._has_compared_learner:
-            self._compare_learner()
+        self._log_comparison(self._compared)
+        if not self._compared and learner_obstacle(self._settings.model_path) is None:
+            self._next_verification = 0.0
         while True:
             self._poll_workers()
             if self._model_files.have_changed():
-                self._begin_verification(is_new=True)
+                self._retry_seconds, self._next_verification = RETRY_SECONDS, 0.0
+            if time.monotonic() >= self._next_verification:
+                self._begin_verification()
             if self._verification and self._verification.is_done():
                 self._take_result(self._verification)
 
@@ -304,25 +217,15 @@ class Supervisor:
         forget_process(worker.process.name)
         return True
 
-    def _compare_learner(self) -> None:
-        """Begin to compare the served model with its learner, where that is possible."""
-        obstacle = learner_obstacle(self._settings.model_path)
-        if obstacle:
-            logger.info("The learner of this model is not compared with it, because %s.", obstacle)
-        else:
-            self._begin_verification(is_new=False)
-
-    def _begin_verification(self, is_new: bool) -> None:
-        """Begin to verify the export in full, or without its learner if that cannot be loaded.
-
-        `is_new`: its files have changed, and are perhaps not those of the served model.
-        """
+    def _begin_verification(self) -> None:
+        """Verify the export in full, or without its learner if that cannot be loaded."""
         self._end_verification()
+        self._next_verification = math.inf
         with_learner = learner_obstacle(self._settings.model_path) is None
         try:
-            self._verification = Verification(self._settings.model_path, with_learner, is_new, nice=5)
+            self._verification = Verification(self._settings.model_path, with_learner, nice=5)
         except OSError as error:  # no memory or no file descriptors
-            logger.error("The model cannot be verified at the moment (%s); the old one still answers.", error.strerror)
+            self._verify_later(f"No process can be started ({error.strerror}).")
 
     def _end_verification(self) -> None:
         if self._verification:
@@ -330,108 +233,56 @@ class Supervisor:
             self._verification = None
 
     def _take_result(self, verification: Verification) -> None:
-        """Load the model that was verified, or say why not. A failed verification never stops the server."""
+        """Use the model that was verified, or log why not. A failed verification never stops the server."""
         try:
-            verified = verification.result()
-        except Exception as error:
-            if verification.is_new:
-                logger.error("The new model is not used; the old one still answers. %s", error)
-            elif self._model_files.are_unchanged():  # otherwise a verification of the new files follows
-                logger.error("The server is not ready any more, until it gets another model. %s", error)
-                self._withdraw()
-            return
+            model, with_learner = verification.result()
+        except ArtifactError as error:
+            self._refuse(error)
+        except Exception as error:  # it says nothing about the model
+            self._verify_later(error)
+        else:
+            self._use(model, with_learner)
         finally:
             self._end_verification()
-        if verified.model != self._model or self._withdrawn:
-            self._use(verified.model)
-        if verified.with_learner:
-            logger.info("The model %s answers as its learner does in PyTorch.", self._model.manifest.sha256[:12])
 
-    def _withdraw(self) -> None:
+    def _refuse(self, error: ArtifactError) -> None:
+        """Log what is wrong with the export; if the served model is of this export, report that it is not ready."""
+        if self._compared or not self._serves_these_files():
+            logger.error("The new model is not used; the old one still answers. %s", error)
+            return
+        logger.error("The server is not ready any more, until it gets another model. %s", error)
         self._withdrawn = True
         for worker in self._workers:
             worker.withdraw()
 
-    def _use(self, model: OnnxModel) -> None:
-        self._model, self._withdrawn = model, False
-        for worker in self._workers:
-            worker.send_model(model)
-        logger.info("The new model %s answers from now on.", model.manifest.sha256[:12])
+    def _verify_later(self, reason: object) -> None:
+        logger.error("The model could not be verified; the old one still answers. %s", reason)
+        self._next_verification = time.monotonic() + self._retry_seconds
+        self._retry_seconds *= 2
 
-
-class Verified(NamedTuple):
-    """The result of a verification."""
-
-    model: OnnxModel
-    with_learner: bool  # whether its answers were compared with those of its learner
-
-
-class Verification:
-    """A process that verifies an export, so that the memory is freed with it, and that can be killed."""
-
-    def __init__(self, model_path: Path, with_learner: bool = False, is_new: bool = False, nice: int = 0) -> None:
-        self.is_new = is_new
-        self.pipe, child_end = PROCESSES.Pipe(duplex=False)
-        arguments = child_end, model_path, with_learner, nice
-        self._process = PROCESSES.Process(target=_verify, args=arguments, name="verification", daemon=True)
-        self._process.start()
-        child_end.close()
-        self._deadline = time.monotonic() + VERIFY_SECONDS
-
-    def is_done(self) -> bool:
-        """Whether `result` returns or raises at once."""
-        return self.pipe.poll() or time.monotonic() > self._deadline
-
-    def result(self) -> Verified:
-        """Wait for the verified model; raises the reason against it, and StartError for no result in time."""
-        if not self.pipe.poll(max(0.0, self._deadline - time.monotonic())):
-            raise StartError(f"The verification of the model took longer than {VERIFY_SECONDS} s. Export it again.")
+    def _serves_these_files(self) -> bool:
         try:
-            result: Verified | DeXpressionError = self.pipe.recv()
-        except EOFError:
-            raise StartError("The process that verifies the model died. Is there enough free memory?") from None
-        if isinstance(result, DeXpressionError):
-            raise result
-        return result
+            return Manifest.read(export_paths(self._settings.model_path).manifest) == self._model.manifest
+        except ArtifactError:
+            return False
 
-    def kill(self) -> None:
-        """End the process, whatever it does."""
-        self._process.kill()
-        self._process.join()
-        self.pipe.close()
+    def _use(self, model: OnnxModel, with_learner: bool) -> None:
+        """Let all workers answer with a model that was verified, if they do not yet, or not as a ready one."""
+        is_new = model != self._model
+        if is_new or (self._withdrawn and with_learner):
+            self._model, self._withdrawn = model, False
+            for worker in self._workers:
+                worker.send_model(model)
+            what = "The new model %s answers from now on." if is_new else "The model %s is ready again."
+            logger.info(what, model.manifest.sha256[:12])
+        self._compared = with_learner or (self._compared and not is_new)
+        self._log_comparison(with_learner)
 
-
-# The two functions below run in processes of their own. Each imports what it needs, so that a worker loads no torch and
-# the supervisor no Flask.
-
-
-def _verify(pipe: Connection, model_path: Path, with_learner: bool, nice: int) -> None:
-    """Send the Verified model, or the reason against it; `nice` lowers the priority, where the system supports it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the supervisor handles it
-    if nice and hasattr(os, "nice"):
-        os.nice(nice)
-    warnings.simplefilter("ignore")  # fastai's imports warn
-    from dexpression.artifact.verification import verify_export, verify_onnx_model
-
-    try:
-        model = verify_export(model_path) if with_learner else verify_onnx_model(model_path)
-        pipe.send(Verified(model, with_learner or "onnx" not in model.manifest.digests))
-    except DeXpressionError as error:
-        pipe.send(error)
-    except Exception as error:
-        pipe.send(StartError(f"The verification of the model failed ({type(error).__name__}). Export it again."))
-
-
-def _run_worker(
-    listener: socket.socket,
-    control_pipe: Connection,
-    settings: Settings,
-    counters: SharedCounters,
-    number: int,
-    name: str,
-) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    name_process(name)
-    from dexpression.serving.worker import run_worker
-
-    run_worker(listener, control_pipe, settings, counters, number)
+    def _log_comparison(self, compared: bool) -> None:
+        """Log whether the served model was compared with its learner; nothing if that is still to be done."""
+        name = self._model.manifest.sha256[:12]
+        obstacle = learner_obstacle(self._settings.model_path)
+        if compared:
+            logger.info("The model %s answers as its learner does in PyTorch.", name)
+        elif obstacle:
+            logger.info("The learner of this model, %s, is not compared with it, because %s.", name, obstacle)

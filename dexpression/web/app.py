@@ -99,6 +99,8 @@ def create_app(service: Service, settings: Settings) -> Flask:
     def ready() -> Response:
         if service.stopping:
             raise NotReady("The server is stopping. Call another one, or this one after its next start.")
+        if service.withdrawn:
+            raise NotReady("The model does not answer as its learner does. The log of the server has the details.")
         if not service.can_predict():
             raise NotReady("The server cannot predict. Its log has the reason.")
         return _json({"status": "ready"})

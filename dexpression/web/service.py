@@ -49,9 +49,7 @@ class Service:
     _checked: tuple[Predicting | None, float] = (None, 0.0)  # the predictor, and until when the last check holds
 
     def can_predict(self) -> bool:
-        """Whether the model is sound, and a prediction succeeds; it is tried at most once a second: anybody may ask."""
-        if self.withdrawn:
-            return False
+        """Whether a prediction succeeds; it is tried at most once a second, because anybody may ask."""
         checked, until = self._checked
         if checked is not self.predictor or time.monotonic() >= until:
             self._can_predict = self._try_to_predict()

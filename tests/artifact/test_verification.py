@@ -15,6 +15,7 @@ import torch
 from fastai.learner import Learner
 from onnx import numpy_helper
 
+from dexpression import extras
 from dexpression.artifact import verification
 from dexpression.artifact.export import export_learner, load_exported
 from dexpression.artifact.golden import golden_faces
@@ -22,7 +23,7 @@ from dexpression.artifact.manifest import Manifest, export_paths, learner_obstac
 from dexpression.artifact.verification import verify_export, verify_onnx_model
 from dexpression.artifact.weights import encode_weights
 from dexpression.engine import onnx_backend
-from dexpression.errors import BrokenWeights, DigestMismatch
+from dexpression.errors import BrokenWeights, DigestMismatch, MissingExtra
 from dexpression.network.inference import torch_backend
 from dexpression.settings import Settings
 from tests.support.exports import change_manifest, replace_file
@@ -55,6 +56,13 @@ def test_an_export_with_another_name_is_verified_by_its_own_manifest(model, suff
         path.rename(path.with_stem("mine"))
     renamed = model.with_name(f"mine{suffix}")
     assert verify_export(renamed)[1].sha256 == load_exported(renamed)[1].sha256
+
+
+def test_without_pytorch_an_export_without_an_onnx_model_is_refused(exported, monkeypatch):
+    monkeypatch.setattr(extras, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match=r"This export has no ONNX model\. Making one needs more packages"):
+        verify_onnx_model(exported)
+    assert learner_obstacle(exported) == "torch is not installed"
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from PIL import Image
 
 from dexpression.artifact.manifest import export_paths
 from dexpression.errors import StartError
-from dexpression.serving import supervisor
+from dexpression.serving import processes, verification_process
 from dexpression.serving.shared_metrics import PREFIX
 from tests.support.exports import replace_file
 from tests.support.faces import draw_face, encode
@@ -183,6 +183,7 @@ def test_a_model_that_differs_from_its_learner_is_not_ready_until_another_one_co
     replace_file(weights, export_paths(other_model).weights.read_bytes())
     with Server(model) as server:
         server.wait(lambda: {ask(f"{server.url}/health/ready")[0] for _ in range(8)} == {503})
+        assert b"does not answer as its learner does" in ask(f"{server.url}/health/ready")[1]
         os.kill(server.workers()[0], signal.SIGKILL)
         server.wait(lambda: REPLACED in server.log and server.worker_counts() == {sha256(model): 2})
         server.wait(lambda: {ask(f"{server.url}/health/ready")[0] for _ in range(8)} == {503})
@@ -287,12 +288,12 @@ class Signalling:
 
 
 def test_a_signal_that_comes_while_an_object_is_deleted_is_not_lost():
-    handlers = {number: signal.getsignal(number) for number in supervisor.STOP_SIGNALS}
+    handlers = {number: signal.getsignal(number) for number in processes.STOP_SIGNALS}
     try:
-        stop_signal = supervisor.StopSignal()
+        stop_signal = processes.StopSignal()
         stop_signal.wait([])
         Signalling()
-        with pytest.raises(supervisor.StopRequested):
+        with pytest.raises(processes.StopRequested):
             stop_signal.wait([])
     finally:
         for number, handler in handlers.items():
@@ -300,8 +301,8 @@ def test_a_signal_that_comes_while_an_object_is_deleted_is_not_lost():
 
 
 def test_a_verification_past_its_deadline_is_killed(model, monkeypatch):
-    monkeypatch.setattr(supervisor, "VERIFY_SECONDS", 0)
-    verification = supervisor.Verification(model)
+    monkeypatch.setattr(verification_process, "VERIFY_SECONDS", 0)
+    verification = verification_process.Verification(model)
     assert verification.is_done()
     with pytest.raises(StartError, match="took longer than 0 s"):
         verification.result()
