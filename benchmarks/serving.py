@@ -91,7 +91,7 @@ def _write_network(path: Path, crops: Sequence[bytes]) -> list[str]:
     path.write_bytes(model.SerializeToString())
     pixels = np.stack([np.asarray(Image.open(io.BytesIO(crop)).convert("L")) for crop in crops])[:, None]
     [probabilities] = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(
-        None, {"pixels": pixels}
+        manifest.readings[:1], {"pixels": pixels}
     )
     return [manifest.labels[index] for index in probabilities.argmax(axis=1)]
 

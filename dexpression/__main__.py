@@ -20,7 +20,7 @@ from dexpression import __version__
 from dexpression.errors import DeXpressionError
 from dexpression.extras import require_extra
 from dexpression.files import printable
-from dexpression.labels import LabelSet
+from dexpression.labels import READINGS, LabelSet
 from dexpression.logs import PACKAGE, start_logging
 from dexpression.options import plain_meaning
 from dexpression.reading import Detect
@@ -29,6 +29,9 @@ from dexpression.settings import Settings, describe_settings
 from dexpression.shipped import default_model_path
 
 if TYPE_CHECKING:
+    from dexpression.training.conditions import Robustness
+    from dexpression.training.evaluation import Evaluation
+    from dexpression.training.groups import GroupScores
     from dexpression.training.recipe import Recipe
 
     Commands = argparse._SubParsersAction["_Parser"]
@@ -94,7 +97,12 @@ def _predict(options: argparse.Namespace) -> None:
     from dexpression.prediction import Predictor
 
     failures = predict_pictures(
-        Predictor.load(options.model), options.pictures, options.output_format, options.annotate, options.detect
+        Predictor.load(options.model),
+        options.pictures,
+        options.output_format,
+        options.annotate,
+        options.detect,
+        options.reading,
     )
     if failures:
         sys.exit("\n".join(failures))
@@ -102,10 +110,21 @@ def _predict(options: argparse.Namespace) -> None:
 
 def _evaluate(options: argparse.Namespace) -> None:
     from dexpression.prediction import load_classifier
-    from dexpression.training.evaluation import evaluate
+    from dexpression.training.conditions import evaluate_conditions
+    from dexpression.training.evaluation import evaluate, labelled_faces
+    from dexpression.training.groups import evaluate_groups
 
     classifier, _ = load_classifier(options.model)
-    evaluation = evaluate(classifier, options.folder, options.labels, options.split, options.truth, options.votes_file)
+    data = options.folder, options.labels, options.split, options.truth, options.votes_file
+    truth = "the FER+ majority" if options.truth == "votes" else "the labels"
+    logging.getLogger(PACKAGE).info("The reading %s is compared with %s.", classifier.choose(options.reading), truth)
+    evaluation: Evaluation | Robustness | GroupScores
+    if options.conditions:
+        evaluation = evaluate_conditions(classifier, *labelled_faces(classifier, *data), options.reading)
+    elif options.groups:
+        evaluation = evaluate_groups(classifier, *labelled_faces(classifier, *data), options.groups, options.reading)
+    else:
+        evaluation = evaluate(classifier, *data, options.reading)
     print(json.dumps(evaluation.to_dict(), allow_nan=False) if options.json else evaluation.table())
 
 
@@ -201,6 +220,13 @@ def _add_evaluate(commands: Commands, model: _Parser) -> None:
         help="score by labels or by the FER+ majority vote (default: labels)",
     )
     _add_votes_file(evaluate)
+    kinds = evaluate.add_mutually_exclusive_group()
+    kinds.add_argument(
+        "--groups", type=Path, metavar="CSV", help="score each group of people; the columns are file and group"
+    )
+    kinds.add_argument(
+        "--conditions", action="store_true", help="score the same faces blurred, dark, small, turned, covered and so on"
+    )
     evaluate.add_argument("--json", action="store_true", help="print one JSON object")
     evaluate.set_defaults(command=_evaluate)
 
@@ -229,7 +255,7 @@ def _add_crossvalidate(commands: Commands, recipe: _Parser) -> None:
 
 
 def _model_parser() -> _Parser:
-    """The option --model of predict and evaluate."""
+    """The options --model and --reading of predict and evaluate."""
     parser = _Parser(add_help=False)
     parser.add_argument(
         "--model",
@@ -237,6 +263,12 @@ def _model_parser() -> _Parser:
         default=default_model_path(),
         help="folder of an export, its .onnx file, or its .safetensors file to predict with PyTorch "
         "(default: the model that comes with DeXpression)",
+    )
+    parser.add_argument(
+        "--reading",
+        choices=READINGS,
+        help="people: what most people see in a face; labels: as the training data is labelled "
+        "(default: the first that the model has)",
     )
     return parser
 

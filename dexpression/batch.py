@@ -15,6 +15,7 @@ from dexpression.annotation import annotate
 from dexpression.copies import AnnotatedCopies
 from dexpression.errors import DataError, PictureError
 from dexpression.files import find_files, is_folder, printable, read_picture_file
+from dexpression.labels import ReadingName
 from dexpression.picture import PICTURE_SUFFIXES, read_picture
 from dexpression.prediction import Predictor
 from dexpression.reading import Detect, Reading
@@ -37,12 +38,14 @@ def predict_pictures(
     output_format: Format = "text",
     annotated_folder: Path | None = None,
     detect: Detect = "auto",
+    reading: ReadingName | None = None,
 ) -> list[str]:
     """Print the reading of every picture, and return one line for each picture that was not read or not copied.
 
     With `annotated_folder`, copies with boxes and labels are written there. Raises DataError if it cannot be made, or
-    if a copy would replace a picture.
+    if a copy would replace a picture, and UnknownReading.
     """
+    predictor.classifier.choose(reading)
     pictures, failures = _find_pictures(files_and_folders)
     names = {path: found.name for path, found in pictures.items()}
     copies = AnnotatedCopies(annotated_folder, names) if annotated_folder else None
@@ -53,11 +56,11 @@ def predict_pictures(
         try:
             # Read once, so that a copy shows what was predicted.
             content = read_picture_file(path, follow_links=found.by_name)
-            reading = predictor.predict(content, detect)
-            for line in format_reading(path, reading, output_format, labels):
+            found_faces = predictor.predict(content, detect, reading=reading)
+            for line in format_reading(path, found_faces, output_format, labels):
                 tqdm.write(line)  # prints to standard output, above the progress bar
             if copies:
-                copies.write(path, annotate(read_picture(content), reading))
+                copies.write(path, annotate(read_picture(content), found_faces))
         except (PictureError, DataError) as error:
             failures.append(_failure(path, error))
     return failures

@@ -9,10 +9,11 @@ import onnxruntime
 
 from dexpression.errors import BrokenOnnxModel
 
-# Pixels (N, 1, H, W) in 0..255 -> probabilities (N, labels). Any number of threads may call a backend at once.
-Backend = Callable[[np.ndarray], np.ndarray]
+# Pixels (N, 1, H, W) in 0..255 -> probabilities (N, labels) by the name of each reading.
+# Any number of threads may call a backend at once.
+Backend = Callable[[np.ndarray], dict[str, np.ndarray]]
 
-PIXELS, PROBABILITIES = "pixels", "probabilities"  # names of the input and the output of our ONNX models
+PIXELS = "pixels"  # the name of the input of our ONNX models; each output has the name of a reading
 
 
 def open_session(content: bytes, threads: int | None = None) -> onnxruntime.InferenceSession:
@@ -59,15 +60,21 @@ def onnx_backend(content: bytes, threads: int | None = None) -> Backend:
     except Exception as error:  # onnxruntime raises classes of its own, without a common base
         raise BrokenOnnxModel(f"The ONNX model cannot be opened ({type(error).__name__}). Export it again.") from error
 
-    def read(pixels: np.ndarray) -> np.ndarray:
+    readings = [output.name for output in session.get_outputs()]
+
+    def read(pixels: np.ndarray) -> dict[str, np.ndarray]:
         try:
-            [output] = session.run([PROBABILITIES], {PIXELS: pixels})
+            outputs = session.run(readings, {PIXELS: pixels})
         except Exception as error:
             raise BrokenOnnxModel(f"The ONNX model cannot run ({type(error).__name__}). Export it again.") from error
-        probabilities = np.asarray(output)
-        fits = (probabilities >= 0).all() and (abs(probabilities.sum(axis=1) - 1) <= 1e-2).all()  # NaN fits neither
-        if len(probabilities) != len(pixels) or not fits:
+        probabilities = {name: np.asarray(output) for name, output in zip(readings, outputs, strict=True)}
+        if not all(_are_probabilities(rows, len(pixels)) for rows in probabilities.values()):
             raise BrokenOnnxModel("The ONNX model gives numbers that are no probabilities. Export it again.")
         return probabilities
 
     return read
+
+
+def _are_probabilities(rows: np.ndarray, count: int) -> bool:
+    fits = (rows >= 0).all() and (abs(rows.sum(axis=1) - 1) <= 1e-2).all()  # NaN fits neither
+    return len(rows) == count and bool(fits)

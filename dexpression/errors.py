@@ -33,6 +33,10 @@ class UnknownLabels(DeXpressionError):
     """The model does not know the requested labels."""
 
 
+class UnknownReading(DeXpressionError):
+    """The model does not have the requested reading."""
+
+
 class ArtifactError(DeXpressionError):
     """An export cannot be loaded, or cannot be written."""
 

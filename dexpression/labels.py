@@ -1,10 +1,16 @@
-"""The emotion labels, and the names that data sets give them."""
+"""The emotion labels, the names that data sets give them, and the readings of a model."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 LabelSet = Literal["five", "seven", "eight"]
+ReadingName = Literal["people", "labels"]
+
+# What a model was fitted to: the FER+ votes, which say what people see in a face, or the labels of a data set.
+PEOPLE_READING: ReadingName = "people"
+LABELS_READING: ReadingName = "labels"
+READINGS = (PEOPLE_READING, LABELS_READING)  # the first that a model has is its default
 
 FIVE = ("ANGRY", "DISGUST", "FEAR", "HAPPY", "NEUTRAL")  # of POST /
 SEVEN = (*FIVE, "SAD", "SURPRISE")  # of FER2013

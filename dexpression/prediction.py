@@ -13,8 +13,9 @@ import numpy as np
 from PIL import Image
 
 from dexpression.engine import Backend, onnx_backend
-from dexpression.errors import BrokenWeights, UnreadableImage
+from dexpression.errors import BrokenWeights, UnknownReading, UnreadableImage
 from dexpression.faces import FaceDetector, crop_face
+from dexpression.labels import ReadingName
 from dexpression.picture import Box, Picture, Source, frame_face, load_picture
 from dexpression.reading import Detect, FaceReading, Prediction, Reading
 from dexpression.shipped import default_model_path
@@ -28,17 +29,29 @@ LARGEST_CROP = 64  # pixels a side; cropping a face out of a picture this small 
 class FaceClassifier:
     """Classifies faces that are cropped already."""
 
-    def __init__(self, backend: Backend, labels: Sequence[str], image_size: int) -> None:
-        self.labels = tuple(labels)
-        self.image_size = image_size
+    def __init__(self, backend: Backend, manifest: Manifest) -> None:
+        self.labels = tuple(manifest.labels)
+        self.image_size = manifest.image_size
+        self.readings = manifest.readings
         self._backend = backend
 
-    def predict(self, crops: Sequence[Image.Image]) -> list[Prediction]:
-        """Predict all crops in one batch; one prediction per crop, an empty list for none."""
+    def choose(self, reading: ReadingName | None) -> ReadingName:
+        """The reading itself or, for None, the default of the model; raises UnknownReading."""
+        chosen = reading or self.readings[0]
+        if chosen not in self.readings:
+            raise UnknownReading(
+                f"The model has no reading '{chosen}', because it was trained without FER+ votes. "
+                f"It has: {', '.join(self.readings)}."
+            )
+        return chosen
+
+    def predict(self, crops: Sequence[Image.Image], reading: ReadingName | None = None) -> list[Prediction]:
+        """Predict all crops in one batch; one prediction per crop, an empty list for none. Raises UnknownReading."""
+        chosen = self.choose(reading)
         if not crops:
             return []
         faces = [np.asarray(frame_face(crop, self.image_size)) for crop in crops]
-        return name_probabilities(self.labels, self._backend(np.stack(faces)[:, None]))
+        return name_probabilities(self.labels, self._backend(np.stack(faces)[:, None])[chosen])
 
 
 def load_classifier(model: str | os.PathLike[str]) -> tuple[FaceClassifier, Manifest]:
@@ -55,9 +68,9 @@ def load_classifier(model: str | os.PathLike[str]) -> tuple[FaceClassifier, Mani
         learner, manifest = load_exported(model)
         from dexpression.network.inference import torch_backend  # seconds of torch, which a missing file does not cost
 
-        return FaceClassifier(torch_backend(learner), manifest.labels, manifest.image_size), manifest
+        return FaceClassifier(torch_backend(learner), manifest), manifest
     content, manifest = load_onnx_model(model)
-    return FaceClassifier(onnx_backend(content), manifest.labels, manifest.image_size), manifest
+    return FaceClassifier(onnx_backend(content), manifest), manifest
 
 
 class Predictor:
@@ -81,38 +94,45 @@ class Predictor:
     def from_onnx_model(cls, model: OnnxModel, detector: FaceDetector) -> Predictor:
         """Make a predictor whose calls use one thread each, for a process that is called many times at once."""
         content, manifest = model
-        classifier = FaceClassifier(onnx_backend(content, threads=1), manifest.labels, manifest.image_size)
-        return cls(classifier, detector, manifest)
+        return cls(FaceClassifier(onnx_backend(content, threads=1), manifest), detector, manifest)
 
     def public_facts(self) -> dict[str, Any]:
         """What a caller may know about the model; see `Manifest.public_facts`."""
         return self.manifest.public_facts()
 
-    def predict(self, picture: Source | Image.Image | Picture, detect: Detect = "auto", whole: bool = False) -> Reading:
+    def predict(
+        self,
+        picture: Source | Image.Image | Picture,
+        detect: Detect = "auto",
+        whole: bool = False,
+        reading: ReadingName | None = None,
+    ) -> Reading:
         """Return the reading of a picture (bytes, a path, a PIL image or a Picture): at most 64 faces, largest first.
 
         `detect`: "always" detects faces; "auto" too, but treats a picture of at most 64x64 pixels as one face; "never"
         treats the centred square of any picture as one face. `whole`: if no face is found, predict the centred square.
-        Raises PictureError.
+        `reading`: "people" follows what most people see in a face, "labels" the labels of the training data; without
+        it, the model's first one is used. Raises PictureError or UnknownReading.
         """
+        reading = self.classifier.choose(reading)
         loaded = _load(picture)
         image, size = loaded.image, (loaded.width, loaded.height)
         if detect == "never" or (detect == "auto" and max(size) <= LARGEST_CROP):
-            face = FaceReading(loaded.to_original(_centred_square(image)), None, self._predict_whole(image))
-            return Reading(*size, [face])
-        faces = self._read_faces(loaded)
-        return Reading(*size, faces, self._predict_whole(image) if whole and not faces else None)
+            face = FaceReading(loaded.to_original(_centred_square(image)), None, self._predict_whole(image, reading))
+            return Reading(*size, [face], reading)
+        faces = self._read_faces(loaded, reading)
+        return Reading(*size, faces, reading, self._predict_whole(image, reading) if whole and not faces else None)
 
-    def _read_faces(self, picture: Picture) -> list[FaceReading]:
+    def _read_faces(self, picture: Picture, reading: ReadingName) -> list[FaceReading]:
         found, size = self._detector.find_faces(picture.image), self.classifier.image_size
-        predictions = self.classifier.predict([crop_face(picture.image, face.box, size) for face in found])
+        predictions = self.classifier.predict([crop_face(picture.image, face.box, size) for face in found], reading)
         return [
             FaceReading(picture.to_original(face.box), face.confidence, prediction)
             for face, prediction in zip(found, predictions, strict=True)
         ]
 
-    def _predict_whole(self, image: Image.Image) -> Prediction:
-        [prediction] = self.classifier.predict([image])
+    def _predict_whole(self, image: Image.Image, reading: ReadingName) -> Prediction:
+        [prediction] = self.classifier.predict([image], reading)
         return prediction
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from dexpression.errors import UnknownLabels
+from dexpression.labels import ReadingName
 from dexpression.picture import Box
 
 # auto: detect faces, but treat a picture of at most 64x64 pixels as one face.
@@ -78,12 +79,14 @@ class FaceReading:
 class Reading:
     """All faces of a picture, largest first. `width` and `height` are the upright picture's size in pixels.
 
-    `whole` is the prediction for the whole picture as one face, if no face was found and the caller asked for it.
+    `name` says what the predictions follow: people or labels. `whole` is the prediction for the whole picture as one
+    face, if no face was found and the caller asked for it.
     """
 
     width: int
     height: int
     faces: list[FaceReading]
+    name: ReadingName
     whole: Prediction | None = None
 
     @property
@@ -109,6 +112,7 @@ class Reading:
         """The reading for JSON: `prediction`, or nulls if there is none; every face; the picture's size."""
         nothing = {"result": None, "confidence": None, "probabilities": None}
         return (self.prediction.to_dict(min_confidence) if self.prediction else nothing) | {
+            "reading": self.name,
             "faces": [face.to_dict(min_confidence) for face in self.faces],
             "image": {"width": self.width, "height": self.height},
         }

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from dexpression.errors import SettingError
+from dexpression.errors import SettingError, UnknownReading
+from dexpression.labels import READINGS, ReadingName
 from dexpression.options import allowed_values, is_allowed, option, plain_meaning
 from dexpression.picture import MAX_PIXELS
 from dexpression.reading import MIN_FACE_CONFIDENCE
@@ -33,6 +34,13 @@ class Settings:
     model_path: Path = option(default_model_path(), "folder of the export, or one of its files")
     labels: str = option(
         "five", "labels of `POST /`, `five` or `seven`, unless the request chooses", choices=("five", "seven")
+    )
+    reading: ReadingName | None = option(
+        None,
+        "what answers follow unless the request chooses: `people` (what most people see in a face) or `labels` (of the "
+        "training data); by default the first that the model has",
+        choices=READINGS,
+        parse=str,
     )
     face_confidence: float = option(
         MIN_FACE_CONFIDENCE, "lowest detection confidence that counts as a face", between=(0.1, 1)
@@ -96,6 +104,14 @@ class Settings:
         return cls(**{names[key].name: _parse(key, text, names[key]) for key, text in given.items()})
 
 
+def require_reading(readings: Sequence[str], settings: Settings) -> None:
+    """Raise UnknownReading if a model has not the reading that the settings ask for."""
+    if settings.reading and settings.reading not in readings:
+        raise UnknownReading(
+            f"DEXPRESSION_READING is {settings.reading}, but the model has only {', '.join(readings)}. Unset it."
+        )
+
+
 def variable(setting: Field[Any]) -> str:
     """The environment variable of a setting: port -> DEXPRESSION_PORT."""
     return PREFIX + setting.name.upper()
@@ -103,7 +119,13 @@ def variable(setting: Field[Any]) -> str:
 
 def shown_default(setting: Field[Any]) -> str:
     """The default in words, which are the same on every machine."""
-    shown = {"model_path": "shipped model", "workers": "one per usable core", "token": "none", "hosts": "none"}
+    shown = {
+        "model_path": "shipped model",
+        "workers": "one per usable core",
+        "token": "none",
+        "hosts": "none",
+        "reading": "people",
+    }
     return shown.get(setting.name, str(setting.default))
 
 

@@ -18,10 +18,11 @@ from typing import Any
 from PIL import Image
 
 from dexpression.faces import FaceDetector
+from dexpression.labels import ReadingName
 from dexpression.picture import Picture
 from dexpression.prediction import Predictor
 from dexpression.reading import Detect, Reading
-from dexpression.settings import Settings
+from dexpression.settings import Settings, require_reading
 from dexpression.web import create_app
 from dexpression.web.errors import NotReady
 from dexpression.web.metrics import MODEL
@@ -45,9 +46,15 @@ class LazyPredictor:
         self._loading = threading.Lock()
         self._next_try = 0.0  # of time.monotonic()
 
-    def predict(self, picture: Image.Image | Picture, detect: Detect = "auto", whole: bool = False) -> Reading:
+    def predict(
+        self,
+        picture: Image.Image | Picture,
+        detect: Detect = "auto",
+        whole: bool = False,
+        reading: ReadingName | None = None,
+    ) -> Reading:
         """See `dexpression.prediction.Predictor.predict`; raises NotReady too."""
-        return self._loaded().predict(picture, detect, whole)
+        return self._loaded().predict(picture, detect, whole, reading)
 
     def public_facts(self) -> dict[str, Any]:
         """See `dexpression.artifact.manifest.Manifest.public_facts`; raises NotReady."""
@@ -76,6 +83,7 @@ def _load_predictor(settings: Settings) -> Predictor:
 
     detector = FaceDetector.load(settings.face_confidence, threads=1)
     predictor = Predictor.from_onnx_model(load_onnx_model(settings.model_path), detector)
+    require_reading(predictor.manifest.readings, settings)
     MODEL.labels(predictor.manifest.sha256).set(1)
     return predictor
 

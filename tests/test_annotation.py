@@ -15,7 +15,7 @@ YELLOW = (255, 212, 0)
 
 def dark_pixels(box: Box) -> int:
     """Count the black pixels of the letters in the label of a face, drawn on a grey picture."""
-    reading = Reading(200, 100, [FaceReading(box, 0.9, Prediction({"HAPPY": 1.0}))])
+    reading = Reading(200, 100, [FaceReading(box, 0.9, Prediction({"HAPPY": 1.0}))], "people")
     red = np.asarray(annotate(Image.new("L", (200, 100), 128), reading))[:, :, 0]
     return int((red < 100).sum())
 
@@ -27,13 +27,13 @@ def test_a_label_is_complete_wherever_the_face_is(corners):
 
 def test_the_box_around_a_whole_picture_is_visible_on_all_four_sides():
     face = FaceReading(Box(0, 0, 64, 64), None, Prediction({"HAPPY": 1.0}))
-    drawn = np.asarray(annotate(Image.new("L", (64, 64)), Reading(64, 64, [face])))
+    drawn = np.asarray(annotate(Image.new("L", (64, 64)), Reading(64, 64, [face], "people")))
     assert all((edge == YELLOW).all(axis=-1).mean() > 0.5 for edge in (drawn[0], drawn[-1], drawn[:, 0], drawn[:, -1]))
 
 
 @pytest.mark.parametrize("size", [(20_000, 30), (30, 20_000), (1, 50_000), (1, 1)])
 def test_a_picture_of_any_shape_is_annotated_and_a_narrow_one_not_covered_by_lines(size):
     face = FaceReading(Box(0, 0, *size), None, Prediction({"HAPPY": 1.0}))
-    drawn = np.asarray(annotate(Image.new("L", size), Reading(*size, [face])))
+    drawn = np.asarray(annotate(Image.new("L", size), Reading(*size, [face], "people")))
     assert drawn.shape == (size[1], size[0], 3)
     assert min(size) == 1 or (drawn == YELLOW).all(axis=-1).mean() < 0.5

@@ -40,7 +40,7 @@ def test_pipes_and_folders_with_the_name_of_a_picture_are_one_line_each(shipped,
         f"There is no picture in {folder}/empty.png. Expected files named .bmp, .gif, .jpeg, .jpg, .png, .webp.",
         f"{folder}/pipe.png: The file cannot be read (pipe.png is not a regular file).",
     ]
-    assert capsys.readouterr().out.startswith(f"{folder}/z.png\tHAPPY")
+    assert capsys.readouterr().out.startswith(f"{folder}/z.png\t{shipped.predict(FACE).emotion}\t")
 
 
 def test_a_link_is_left_out_in_a_folder_and_followed_if_it_is_named(shipped, folder, capsys):
@@ -62,11 +62,11 @@ def test_a_name_does_not_break_lines(shipped, folder, name, output_format, capsy
     [failure] = predict_pictures(shipped, [folder], output_format)
     *_, line = capsys.readouterr().out.split("\n")[:-1]
     assert (failure + line.replace("\t", "", 2)).isprintable()  # two tabs are the format's own
-    assert ("HAPPY" in line, "empty" in failure) == (True, True)
+    assert (shipped.predict(FACE).emotion in line, "empty" in failure) == (True, True)
 
 
 def test_json_has_the_path_itself_and_csv_and_text_have_escapes():
-    path, reading = Path("a\nb\udcff.png"), Reading(1, 1, [])
+    path, reading = Path("a\nb\udcff.png"), Reading(1, 1, [], "people")
     lines = {kind: format_reading(path, reading, kind, SEVEN) for kind in ("json", "csv", "text")}
     assert json.loads(lines["json"][0])["path"] == str(path)
     assert next(csv.reader(lines["csv"]))[0] == "a\\nb\\udcff.png"
@@ -89,10 +89,10 @@ class Interrupted:
     def __init__(self, predictor: Predictor, action: Callable[[], object]) -> None:
         self.classifier, self._predictor, self._actions = predictor.classifier, predictor, [action]
 
-    def predict(self, *arguments) -> Reading:
+    def predict(self, *arguments, **options) -> Reading:
         if self._actions:
             self._actions.pop()()
-        return self._predictor.predict(*arguments)
+        return self._predictor.predict(*arguments, **options)
 
 
 def test_a_picture_that_disappears_is_one_line(shipped, folder, capsys):

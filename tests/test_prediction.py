@@ -14,7 +14,7 @@ from PIL import Image
 
 from dexpression import Predictor
 from dexpression.artifact.manifest import export_paths
-from dexpression.errors import BrokenWeights, UnreadableImage
+from dexpression.errors import BrokenWeights, UnknownReading, UnreadableImage
 from dexpression.labels import SEVEN
 from dexpression.prediction import FaceClassifier
 from dexpression.reading import Prediction
@@ -110,10 +110,25 @@ def test_an_export_is_named_by_the_digest_of_its_weights_whichever_file_predicts
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
-def test_probabilities_that_are_not_numbers_are_refused(number):
-    classifier = FaceClassifier(lambda pixels: np.full((len(pixels), 7), number), SEVEN, 48)
+def test_probabilities_that_are_not_numbers_are_refused(shipped, number):
+    classifier = FaceClassifier(lambda pixels: {"people": np.full((len(pixels), 7), number)}, shipped.manifest)
     with pytest.raises(BrokenWeights, match="not numbers"):
         classifier.predict(FACES[:1])
+
+
+def test_a_reading_is_named_and_people_is_the_default_of_the_shipped_model(shipped):
+    default, people, labels = (shipped.predict(FACES[0], reading=name) for name in (None, "people", "labels"))
+    assert (default.name, labels.name) == ("people", "labels")
+    assert default == people
+    assert abs(people.prediction.confidence - labels.prediction.confidence) > 0.01
+
+
+@pytest.mark.parametrize("detect", ["never", "always"])
+def test_a_reading_that_the_model_lacks_is_refused_with_the_reason(exported_learner, detect):
+    predictor = Predictor.load(exported_learner.parent)
+    assert predictor.predict(FACES[0], detect).name == "labels"
+    with pytest.raises(UnknownReading, match=r"'people', because it was trained without FER\+ votes\. It has: labels"):
+        predictor.predict(FACES[0], detect, reading="people")
 
 
 @pytest.mark.parametrize("image", [Image.new("L", (0, 10)), Image.new("RGB", (10, 0)), Image.new("La", (9, 9))])

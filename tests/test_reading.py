@@ -33,18 +33,19 @@ def test_an_error_names_the_labels_that_the_model_lacks():
 
 
 def test_the_result_of_a_reading_is_that_of_its_first_face():
-    reading = Reading(30, 40, [FaceReading(BOX, 0.9, SURE), FaceReading(BOX, 0.8, UNSURE)])
+    reading = Reading(30, 40, [FaceReading(BOX, 0.9, SURE), FaceReading(BOX, 0.8, UNSURE)], "labels")
     body = reading.to_dict(min_confidence=0.6)
     assert (body["result"], body["confidence"], body["image"]) == ("HAPPY", 0.7, {"width": 30, "height": 40})
+    assert body["reading"] == "labels"
     assert [face["result"] for face in body["faces"]] == ["HAPPY", "UNKNOWN"]
     assert body["faces"][0]["box"] == {"x": 1, "y": 3, "width": 9, "height": 18}
 
 
 def test_a_reading_without_a_face_has_no_result():
-    assert Reading(30, 40, []).to_dict()["result"] is None
-    assert Reading(30, 40, []).emotion is None
+    assert Reading(30, 40, [], "people").to_dict()["result"] is None
+    assert Reading(30, 40, [], "people").emotion is None
 
 
 def test_the_result_without_a_face_is_that_of_the_whole_picture_if_there_is_one():
-    reading = Reading(30, 40, [], whole=UNSURE).among(["HAPPY", "FEAR"])
-    assert (reading.emotion, reading.to_dict()["faces"]) == ("FEAR", [])
+    reading = Reading(30, 40, [], "people", whole=UNSURE).among(["HAPPY", "FEAR"])
+    assert (reading.emotion, reading.name, reading.to_dict()["faces"]) == ("FEAR", "people", [])

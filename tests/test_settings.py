@@ -30,6 +30,7 @@ def test_a_setting_is_read_from_its_variable():
             "DEXPRESSION_WORKERS": "8",
             "DEXPRESSION_QUEUE_TIMEOUT_SECONDS": "2.5",
             "DEXPRESSION_LOG": "json",
+            "DEXPRESSION_READING": "labels",
         }
     )
     assert settings == Settings(
@@ -41,6 +42,7 @@ def test_a_setting_is_read_from_its_variable():
         workers=8,
         queue_timeout_seconds=2.5,
         log="json",
+        reading="labels",
     )
 
 
@@ -69,6 +71,8 @@ def test_the_help_and_the_table_in_the_documentation_have_every_setting(setting)
         ("DEXPRESSION_HOST", " ", "DEXPRESSION_HOST is empty"),
         ("DEXPRESSION_QUEUE_TIMEOUT_SECONDS", "nan", "DEXPRESSION_QUEUE_TIMEOUT_SECONDS is nan. It takes 0.1 to 3600"),
         ("DEXPRESSION_LABELS", "nine", "DEXPRESSION_LABELS is 'nine'. It takes five or seven"),
+        ("DEXPRESSION_READING", "votes", "DEXPRESSION_READING is 'votes'. It takes people or labels"),
+        ("DEXPRESSION_READING", "", "DEXPRESSION_READING is empty. Give it a value, or unset it (default: people)"),
         ("DEXPRESSION_LOG_LEVEL", "info", "DEXPRESSION_LOG_LEVEL is 'info'. It takes DEBUG"),
         ("DEXPRESSION_HOSTS", "app.example:80", "DEXPRESSION_HOSTS has 'app.example:80'. It takes names such as"),
         ("DEXPRESSION_PROT", "1", "no setting DEXPRESSION_PROT. Known: DEXPRESSION_HOST"),

@@ -87,6 +87,14 @@ def test_a_model_that_is_repaired_is_loaded_later(monkeypatch, client):
     assert [client.get("/health/ready").status_code for _ in range(2)] == [503, 200]
 
 
+def test_a_reading_that_the_model_lacks_is_a_problem_document_and_one_line(exported_learner, caplog):
+    settings = Settings(model_path=exported_learner.parent, reading="people")
+    client = create_app(Service(wsgi.LazyPredictor(settings)), settings).test_client()
+    assert_refused(client.get("/health/ready"), 503, "not_ready")
+    [line] = [record.getMessage() for record in caplog.records if record.name == "dexpression.wsgi"]
+    assert "DEXPRESSION_READING is people, but the model has only labels. Unset it." in line
+
+
 def test_importing_the_app_loads_neither_the_model_nor_torch_nor_our_server():
     foreign = "('torch', 'fastai', 'waitress', 'dexpression.serving', 'dexpression.artifact.manifest')"
     program = f"import sys, dexpression.wsgi as wsgi; print([name for name in {foreign} if name in sys.modules])"

@@ -26,7 +26,7 @@ class Network:
 
     def predict(self, faces: Sequence[np.ndarray]) -> list[str]:
         """Predict all faces (48, 48) in one batch; one label a face."""
-        [probabilities] = self._session.run(None, {"pixels": np.stack(faces)[:, None]})
+        [probabilities] = self._session.run(["people"], {"pixels": np.stack(faces)[:, None]})
         return [self._labels[index] for index in probabilities.argmax(axis=1)]
 
 

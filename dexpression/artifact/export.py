@@ -23,12 +23,13 @@ from dexpression.artifact.manifest import MAX_WEIGHTS_BYTES, Manifest, export_pa
 from dexpression.artifact.weights import encode_weights, fill_weights
 from dexpression.errors import BrokenManifest, BrokenWeights, UnwritableArtifact
 from dexpression.extras import LEARNER, require_extra
+from dexpression.labels import ReadingName
 
 if TYPE_CHECKING:
     from fastai.learner import Learner
 
     from dexpression.network.architecture import DeXpression
-    from dexpression.network.loss import EmotionLoss
+    from dexpression.network.loss import EmotionLoss, Readout
 
 
 def export_learner(
@@ -44,7 +45,7 @@ def export_learner(
 
     stripped = strip_for_inference(learner, image_size)
     golden = torch_backend(stripped)(golden_faces(image_size))
-    if not np.isfinite(golden).all():
+    if not all(np.isfinite(rows).all() for rows in golden.values()):
         raise BrokenWeights("The learner gives probabilities that are no numbers. Train at a lower learning rate.")
     manifest = Manifest(
         labels=list(learner.dls.vocab),
@@ -55,7 +56,7 @@ def export_learner(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         network=_describe_network(stripped.model, image_size),
         calibration=_describe_calibration(stripped.loss_func, list(learner.dls.vocab)),
-        golden=golden.tolist(),
+        golden={reading: rows.tolist() for reading, rows in golden.items()},
         **facts,
     )
     try:
@@ -121,9 +122,8 @@ def strip_for_inference(learner: Learner, image_size: int) -> Learner:
 
     from dexpression.network.loss import EmotionLoss
 
-    loss = learner.loss_func
     network = copy.deepcopy(learner.model).cpu().to(memory_format=torch.contiguous_format)
-    stripped_loss = EmotionLoss(blend=loss.blend, temperature=loss.temperature, class_factors=loss.class_factors)
+    stripped_loss = EmotionLoss(readouts=copy.deepcopy(dict(learner.loss_func.readouts.items())))
     return _inference_learner(network, stripped_loss.cpu(), list(learner.dls.vocab), image_size)
 
 
@@ -159,19 +159,25 @@ def _describe_network(network: DeXpression, image_size: int) -> dict[str, Any]:
 
 
 def _describe_calibration(loss: EmotionLoss, labels: list[str]) -> dict[str, Any]:
-    factors = [] if loss.class_factors is None else zip(labels, loss.class_factors.tolist(), strict=True)
-    return {"split": "valid", "temperature": loss.temperature, "blend": loss.blend, "factors": dict(factors)}
+    return {reading: _describe_readout(readout, labels) for reading, readout in loss.readouts.items()}
+
+
+def _describe_readout(readout: Any, labels: list[str]) -> dict[str, Any]:
+    factors = [] if readout.class_factors is None else zip(labels, readout.class_factors.tolist(), strict=True)
+    return {"vote_share": readout.vote_share, "temperature": readout.temperature, "factors": dict(factors)}
 
 
 def _read_calibration(manifest: Manifest) -> EmotionLoss:
-    import torch
-
     from dexpression.network.loss import EmotionLoss
 
-    facts = manifest.calibration
+    return EmotionLoss(readouts={name: _read_readout(manifest, name) for name in manifest.readings})
+
+
+def _read_readout(manifest: Manifest, reading: ReadingName) -> Readout:
+    import torch
+
+    from dexpression.network.loss import Readout
+
+    facts = manifest.calibration[reading]
     factors = [facts["factors"][label] for label in manifest.labels] if facts["factors"] else None
-    return EmotionLoss(
-        blend=facts["blend"],
-        temperature=facts["temperature"],
-        class_factors=None if factors is None else torch.tensor(factors),
-    )
+    return Readout(facts["vote_share"], facts["temperature"], None if factors is None else torch.tensor(factors))

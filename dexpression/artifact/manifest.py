@@ -15,6 +15,7 @@ from dexpression.artifact.validation import find_fault
 from dexpression.errors import BrokenManifest, DigestMismatch, MissingArtifact
 from dexpression.extras import LEARNER, missing_libraries
 from dexpression.files import is_folder, read_regular_file
+from dexpression.labels import READINGS, ReadingName
 
 STEM = "dexpression"
 MAX_MANIFEST_BYTES = 4_000_000  # the shipped one has 19,000
@@ -79,8 +80,8 @@ class Manifest:
     versions: dict[str, str]
     created: str  # ISO 8601, UTC
     network: dict[str, Any]  # name, heads, weights, multiply_adds
-    calibration: dict[str, Any]  # temperature, blend, factors, and the split that they were fitted to
-    golden: list[list[float]]  # the learner's probabilities for `golden_faces`
+    calibration: dict[str, dict[str, Any]]  # vote_share, temperature and factors of each reading
+    golden: dict[str, list[list[float]]]  # the learner's probabilities of each reading for `golden_faces`
     recipe: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     history: dict[str, Any] = field(default_factory=dict)  # losses and accuracy by epoch
@@ -105,6 +106,11 @@ class Manifest:
         """The digest of the weights, which identifies the model."""
         return self.digests["safetensors"]
 
+    @property
+    def readings(self) -> list[ReadingName]:
+        """The readings of the model; the first one is its default."""
+        return [name for name in READINGS if name in self.calibration]
+
     def public_facts(self) -> dict[str, Any]:
         """The facts that a caller may see: digest, labels, input, data and scores of the model."""
         public = ("labels", "created", "versions", "network", "data", "calibration")
@@ -114,10 +120,13 @@ class Manifest:
             "name": "dexpression",
             "sha256": self.sha256,
             "input": {"width": self.image_size, "height": self.image_size, "mode": "grey"} | self.normalisation,
+            "readings": self.readings,
             "results": {
-                name: {"split": split} | {score: result[score] for score in scores if score in result}
-                for name, result in self.results.items()
-                if isinstance(result, dict)
+                reading: {
+                    name: {"split": split} | {score: result[score] for score in scores if score in result}
+                    for name, result in self.results.get(reading, {}).items()
+                }
+                for reading in self.readings
             },
         } | {name: getattr(self, name) for name in public}
 
@@ -157,7 +166,8 @@ def load_onnx_model(model: str | os.PathLike[str]) -> OnnxModel:
 def read_onnx_model(path: Path, manifest: Manifest) -> OnnxModel:
     """Read and check the ONNX model that a manifest describes; raises what `load_onnx_model` does."""
     content = read_checked(path, manifest, MAX_ONNX_BYTES)
-    return OnnxModel(check_onnx_model(content, len(manifest.labels), manifest.image_size), manifest)
+    checked = check_onnx_model(content, manifest.readings, len(manifest.labels), manifest.image_size)
+    return OnnxModel(checked, manifest)
 
 
 def read_checked(path: Path, manifest: Manifest, max_bytes: int) -> bytes:

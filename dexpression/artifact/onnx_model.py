@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from dexpression.artifact.onnx_schema import DROPPED, Message, ModelProto
-from dexpression.engine import PIXELS, PROBABILITIES, infer_shapes
+from dexpression.engine import PIXELS, infer_shapes
 from dexpression.errors import BrokenOnnxModel
 
 # The operators of our exports: both networks, one and two heads, float32 and int8. None of them runs a subgraph.
@@ -26,8 +26,8 @@ BATCH = 64  # faces, the most in one call
 MAX_ELEMENTS, MAX_ALL_ELEMENTS, MAX_MULTIPLY_ADDS = 3_000_000, 20_000_000, 3_000_000_000
 
 
-def check_onnx_model(content: bytes, labels: int, image_size: int) -> bytes:
-    """Return what an ONNX model computes, without the rest, if an export for these labels and this size may hold it.
+def check_onnx_model(content: bytes, readings: Sequence[str], labels: int, image_size: int) -> bytes:
+    """Return what an ONNX model computes, without the rest, if an export of this kind may hold it.
 
     Nothing of the model runs, and no other file is opened. Raises BrokenOnnxModel.
     """
@@ -37,7 +37,7 @@ def check_onnx_model(content: bytes, labels: int, image_size: int) -> bytes:
         model.DiscardUnknownFields()
         _check_operators(model)
         _check_weights(model.graph)
-        _check_ends(model.graph, labels, image_size)
+        _check_ends(model.graph, readings, labels, image_size)
         for faces in (1, BATCH):  # what is too large for one face may depend on no face, and is computed at the opening
             _check_sizes(model, faces)
     except BrokenOnnxModel:
@@ -116,10 +116,12 @@ def _check_weights(graph: Message) -> None:
         _require(sorted(stored) == [0, 0, size], "has weights that are not as large as their shape")
 
 
-def _check_ends(graph: Message, labels: int, image_size: int) -> None:
+def _check_ends(graph: Message, readings: Sequence[str], labels: int, image_size: int) -> None:
     described = [[(value.name, _shape(value)[1:]) for value in values] for values in (graph.input, graph.output)]
-    fits = described == [[(PIXELS, [1, image_size, image_size])], [(PROBABILITIES, [labels])]]
-    _require(fits, f"does not turn {image_size}x{image_size} pixels into {labels} probabilities")
+    outputs = [(reading, [labels]) for reading in readings]
+    fits = described == [[(PIXELS, [1, image_size, image_size])], outputs]
+    shown = " and ".join(readings)
+    _require(fits, f"does not turn {image_size}x{image_size} pixels into {labels} probabilities each for {shown}")
 
 
 def _check_sizes(model: Message, faces: int) -> None:
@@ -140,8 +142,9 @@ def _infer_shapes(model: Message, faces: int) -> dict[str, Any]:
         batch = value.type.tensor_type.shape.dim[0]
         batch.Clear()
         batch.dim_value = faces
+    outputs = {value.name for value in sized.graph.output}
     for name in _computed(sized.graph):
-        if name != PROBABILITIES:
+        if name not in outputs:
             sized.graph.output.add(name=name)
     return infer_shapes(sized.SerializeToString())
 

@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from dexpression.engine import PIXELS, PROBABILITIES
+from dexpression.engine import PIXELS
 
 if TYPE_CHECKING:
     from fastai.learner import Learner
@@ -23,7 +23,10 @@ CALIBRATION_BATCH = 64
 
 
 def to_onnx(learner: Learner, image_size: int) -> onnx.ModelProto:
-    """The learner's network as an ONNX model in float32, for batches of any length: pixels in, probabilities out."""
+    """The learner's network as an ONNX model in float32, for batches of any length.
+
+    Its input is pixels; each reading is an output with its probabilities.
+    """
     import torch
 
     from dexpression.network.architecture import ResidualFeatEx
@@ -38,7 +41,7 @@ def to_onnx(learner: Learner, image_size: int) -> onnx.ModelProto:
             module,
             (torch.zeros(2, 1, image_size, image_size, dtype=torch.uint8),),
             input_names=[PIXELS],
-            output_names=[PROBABILITIES],
+            output_names=module.readings,
             dynamic_shapes=({0: torch.export.Dim("faces")},),
             verbose=False,
         )

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dexpression.artifact.golden import COUNT
+from dexpression.labels import LABELS_READING, READINGS
 
 NETWORKS = ("compact", "paper")
 MAX_DEPTH = 12
@@ -14,7 +15,7 @@ TEMPERATURES, FACTORS = (1e-3, 1e3), (1e-6, 1e6)  # fits to very few faces would
 REQUIRED = (
     "labels", "image_size", "digests", "normalisation", "versions", "created", "network", "calibration", "golden",
 )  # fmt: skip
-OPTIONAL = ("recipe", "data", "history", "results")  # dictionaries that nothing is computed from
+OPTIONAL = ("recipe", "data", "history", "results")  # dictionaries that no answer is computed from
 
 
 def find_fault(facts: Any) -> str | None:
@@ -67,21 +68,38 @@ def _is_network(value: Any, _facts: dict[str, Any]) -> bool:
 
 
 def _is_calibration(value: Any, facts: dict[str, Any]) -> bool:
+    readings = set(READINGS) if facts["network"]["heads"] == 2 else {LABELS_READING}
+    return _is_dict(value, lambda readout: _is_readout(readout, facts)) and value.keys() == readings
+
+
+def _is_readout(value: Any, facts: dict[str, Any]) -> bool:
     return (
         isinstance(value, dict)
-        and _is_number(value.get("temperature"), *TEMPERATURES)
-        and _is_number(value.get("blend"), 0, 1)
-        and _is_dict(value.get("factors"), lambda factor: _is_number(factor, *FACTORS))
+        and value.keys() == {"vote_share", "temperature", "factors"}
+        and _is_number(value["temperature"], *TEMPERATURES)
+        and _is_number(value["vote_share"], 0, 1)
+        and _is_dict(value["factors"], lambda factor: _is_number(factor, *FACTORS))
         and set(value["factors"]) in (set(), set(map(str, facts["labels"])))
     )
 
 
 def _are_golden_answers(value: Any, facts: dict[str, Any]) -> bool:
+    return _is_dict(value, lambda rows: _are_answers(rows, facts)) and value.keys() == facts["calibration"].keys()
+
+
+def _are_answers(value: Any, facts: dict[str, Any]) -> bool:
     return (
         isinstance(value, list)
         and len(value) == COUNT
         and all(isinstance(row, list) and len(row) == len(facts["labels"]) for row in value)
         and all(_is_number(probability, 0, 1.001) for row in value for probability in row)
+    )
+
+
+def _are_results(value: Any, facts: dict[str, Any]) -> bool:
+    """The scores of each reading by label set, and other results, which `public_facts` leaves out."""
+    return isinstance(value, dict) and all(
+        _is_dict(value.get(reading, {}), lambda scores: isinstance(scores, dict)) for reading in facts["calibration"]
     )
 
 
@@ -95,6 +113,7 @@ _CHECKS: dict[str, Callable[[Any, dict[str, Any]], bool]] = {
     "network": _is_network,
     "calibration": _is_calibration,
     "golden": _are_golden_answers,
+    "results": _are_results,
 }
 
 

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 
 class InferenceModule(nn.Module):
-    """Normalisation, network and activation of a learner in one: pixels (N, 1, H, W) -> probabilities (N, labels).
+    """Normalisation, network and readouts of a learner in one.
+
+    Pixels (N, 1, H, W) -> probabilities (N, labels) of each reading, in the order of `readings`.
 
     A fastai Learner stores its current batch in itself, so it can serve only one caller at a time. The network, in
     evaluation mode and without gradients, stores nothing.
@@ -21,21 +23,24 @@ class InferenceModule(nn.Module):
         super().__init__()
         self.network = learner.model.eval()
         self.loss = learner.loss_func
+        self.readings = list(self.loss.readouts)
         normalize = learner.dls.valid.after_batch.normalize
         self.mean, self.std = float(normalize.mean), float(normalize.std)
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        probabilities: Tensor = self.loss.activation(self.network((pixels.float() / 255 - self.mean) / self.std))
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        probabilities: tuple[Tensor, ...] = self.loss.probabilities(
+            self.network((pixels.float() / 255 - self.mean) / self.std)
+        )
         return probabilities
 
 
-def torch_backend(learner: Learner) -> Callable[[np.ndarray], np.ndarray]:
+def torch_backend(learner: Learner) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
     """The learner's network in PyTorch, on the CPU, as a `dexpression.engine.Backend`."""
     module = InferenceModule(learner)
 
-    def read(pixels: np.ndarray) -> np.ndarray:
+    def read(pixels: np.ndarray) -> dict[str, np.ndarray]:
         with torch.inference_mode():
-            probabilities: np.ndarray = module(torch.from_numpy(pixels)).numpy()
-        return probabilities
+            probabilities = module(torch.from_numpy(pixels))
+        return {name: rows.numpy() for name, rows in zip(module.readings, probabilities, strict=True)}
 
     return read

@@ -1,15 +1,54 @@
-"""The loss that training minimises, and how logits become probabilities."""
+"""The loss that training minimises, and how logits become the probabilities of each reading."""
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Mapping
+
 from torch import Tensor, nn
 from torch.nn import functional
+
+from dexpression.labels import LABELS_READING, PEOPLE_READING
 
 
 def label_logits(logits: Tensor) -> Tensor:
     """Select (N, C), the logits of the head that learns labels, from (N, C) or (N, 2, C)."""
     return logits if logits.dim() == 2 else logits[:, 0]
+
+
+class Readout(nn.Module):
+    """The probabilities of one reading: (N, C) from logits (N, C), or (N, 2, C) with a second head that learned votes.
+
+    Logits are divided by `temperature`. The probabilities of both heads are averaged, the second with the share
+    `vote_share`, 0..1. Each label's probability is then multiplied by its entry of `class_factors` (C,), a post-hoc
+    prior correction, and all are scaled to sum to 1.
+    """
+
+    class_factors: Tensor | None
+
+    def __init__(self, vote_share: float = 0.0, temperature: float = 1.0, class_factors: Tensor | None = None) -> None:
+        super().__init__()
+        self.register_buffer("class_factors", class_factors)
+        self.vote_share = vote_share
+        self.temperature = temperature
+
+    def forward(self, logits: Tensor) -> Tensor:
+        return self.probabilities(logits, self.temperature, self.class_factors)
+
+    def probabilities(self, logits: Tensor, temperature: float | Tensor, class_factors: Tensor | None) -> Tensor:
+        """Probabilities (N, C) at this temperature and with these class factors, whatever its own are."""
+        blended = (logits / temperature).softmax(dim=-1)
+        if blended.dim() == 3:
+            blended = (1 - self.vote_share) * blended[:, 0] + self.vote_share * blended[:, 1]
+        if class_factors is None:
+            return blended
+        corrected = blended * class_factors.to(blended)
+        return corrected / corrected.sum(dim=-1, keepdim=True)
+
+
+def default_readouts(heads: int) -> dict[str, Readout]:
+    """The readouts of a network that is not calibrated yet: each reading is one head."""
+    labels: dict[str, Readout] = {LABELS_READING: Readout()}
+    return labels if heads == 1 else {PEOPLE_READING: Readout(vote_share=1.0)} | labels
 
 
 class EmotionLoss(nn.Module):
@@ -19,31 +58,24 @@ class EmotionLoss(nn.Module):
     (N, C), where each row sums to 1, or to 0 without votes. `class_weights` (C,) scale the cost of a label or of a
     vote for it. `vote_weight` scales the second head's part.
 
-    Inference: logits are divided by `temperature`. The probabilities of both heads are averaged, the second with the
-    share `blend`, 0..1. Each label's probability is then multiplied by its entry of `class_factors` (C,), a post-hoc
-    prior correction, and all are scaled to sum to 1.
+    Inference: `readouts` gives the probabilities of each reading; the first one is the default, which fastai shows.
     """
 
     class_weights: Tensor | None
-    class_factors: Tensor | None
 
     def __init__(
         self,
         label_smoothing: float = 0.0,
         vote_weight: float = 1.0,
-        blend: float = 0.0,
-        temperature: float = 1.0,
+        readouts: Mapping[str, Readout] | None = None,
         reduction: str = "mean",
         class_weights: Tensor | None = None,
-        class_factors: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.register_buffer("class_weights", class_weights)
-        self.register_buffer("class_factors", class_factors)
+        self.readouts = nn.ModuleDict(readouts or default_readouts(heads=1))
         self.label_smoothing = label_smoothing
         self.vote_weight = vote_weight
-        self.blend = blend
-        self.temperature = temperature
         self.reduction = reduction  # fastai sets it to "none" to find the worst mistakes
 
     def forward(self, logits: Tensor, labels: Tensor, vote_distribution: Tensor | None = None) -> Tensor:
@@ -61,18 +93,12 @@ class EmotionLoss(nn.Module):
         )
 
     def activation(self, logits: Tensor) -> Tensor:
-        """Probabilities (N, C), as fastai's `get_preds` and `predict` return them."""
-        return self.probabilities(logits, self.temperature, self.class_factors)
+        """Probabilities (N, C) of the default reading, as fastai's `get_preds` and `predict` return them."""
+        return self.probabilities(logits)[0]
 
-    def probabilities(self, logits: Tensor, temperature: float | Tensor, class_factors: Tensor | None) -> Tensor:
-        """Probabilities (N, C) at this temperature and with these class factors, whatever the loss itself has."""
-        blended = (logits / temperature).softmax(dim=-1)
-        if blended.dim() == 3:
-            blended = torch.lerp(blended[:, 0], blended[:, 1], self.blend)
-        if class_factors is None:
-            return blended
-        corrected = blended * class_factors.to(blended)
-        return corrected / corrected.sum(dim=-1, keepdim=True)
+    def probabilities(self, logits: Tensor) -> tuple[Tensor, ...]:
+        """Probabilities (N, C) of each reading, in the order of `readouts`."""
+        return tuple(readout(logits) for readout in self.readouts.values())
 
     def decodes(self, probabilities: Tensor) -> Tensor:
         """The index of the most probable label, (N,), as fastai asks for it."""

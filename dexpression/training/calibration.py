@@ -1,4 +1,7 @@
-"""Fit class factors and a temperature, so that confidence is close to accuracy (Guo et al. 2017, arXiv:1706.04599)."""
+"""Fit the readout of each reading to its own truth, so that confidence is close to accuracy (Guo et al. 2017).
+
+The methods are those of arXiv:1706.04599 and arXiv:1901.06852.
+"""
 
 from __future__ import annotations
 
@@ -11,35 +14,75 @@ from torch import Tensor
 from torch.nn import functional
 
 from dexpression.artifact.validation import FACTORS, TEMPERATURES
+from dexpression.labels import LABELS_READING
+from dexpression.network.loss import Readout
 from dexpression.training.data import has_votes
+from dexpression.training.sources import Face
+
+VOTE_SHARES = [number / 20 for number in range(21)]
 
 
 def calibrate(learner: Learner) -> None:
-    """Fit the class factors and the temperature on the valid split.
+    """Fit every readout on the valid split: `labels` to the labels, `people` to the FER+ majority vote.
 
-    The factors are fitted to labels and votes, mixed as `blend` says, the temperature to labels alone.
+    Without votes, or if no face of the split has a majority, `people` stays as it is.
     """
     with learner.no_bar(), learner.removed_cbs([learner.recorder]):  # the recorder would forget the run
-        logits, truth = learner.get_preds(act=noop)
-    labels, *votes = truth if has_votes(learner.dls) else (truth,)
-    loss, logits = learner.loss_func, logits.double()
-    blended = functional.one_hot(labels, len(learner.dls.vocab)).double()
-    if votes:
-        blended = torch.lerp(blended, votes[0].double(), loss.blend)
-    loss.class_factors = fit_class_factors(lambda factors: loss.probabilities(logits, 1.0, factors), blended)
-    loss.temperature = fit_temperature(
-        lambda temperature: loss.probabilities(logits, temperature, loss.class_factors), labels
-    )
+        logits = learner.get_preds(act=noop)[0].double()
+    faces, vocabulary = learner.dls.valid_ds.items, list(learner.dls.vocab)
+    for reading, readout in learner.loss_func.readouts.items():
+        if reading != LABELS_READING and not has_votes(learner.dls):
+            continue
+        truth = torch.tensor([_index(face, reading, vocabulary) for face in faces])
+        if (truth >= 0).any():
+            fit_readout(readout, logits[truth >= 0], truth[truth >= 0])
 
 
-def fit_class_factors(probabilities: Callable[[Tensor], Tensor], truth: Tensor) -> Tensor:
-    """Fit the class factors (C,) at which `probabilities(factors)` (N, C) maximise the likelihood of the truth (N, C).
+def _index(face: Face, reading: str, vocabulary: list[str]) -> int:
+    """The index of the true label of a face; -1 if it has none."""
+    label = face.label if reading == LABELS_READING else face.majority
+    return vocabulary.index(label) if label in vocabulary else -1
+
+
+def fit_readout(readout: Readout, logits: Tensor, truth: Tensor) -> None:
+    """Fit share, temperature and class factors to logits (N, C) or (N, 2, C) and the true labels (N,).
+
+    The share and the temperature have the highest likelihood. Class factors are kept if they raise the accuracy on
+    faces that they were not fitted to.
+    """
+    candidates = [fit_temperature(readout, share, logits, truth) for share in _possible_shares(logits)]
+    _, readout.vote_share, readout.temperature = min(candidates)
+    readout.class_factors = None
+    if _class_factors_pay(readout, logits, truth):
+        readout.class_factors = fit_class_factors(readout, logits, truth)
+        _, _, readout.temperature = fit_temperature(readout, readout.vote_share, logits, truth)
+
+
+def _possible_shares(logits: Tensor) -> list[float]:
+    return [0.0] if logits.dim() == 2 else VOTE_SHARES
+
+
+def fit_temperature(readout: Readout, share: float, logits: Tensor, truth: Tensor) -> tuple[float, float, float]:
+    """Fit the temperature at this share, with the readout's class factors; returns the loss, the share and it."""
+    log_temperature = torch.zeros((), dtype=torch.double, requires_grad=True)
+    fitted = Readout(share)
+
+    def loss() -> Tensor:
+        probabilities = fitted.probabilities(logits, log_temperature.exp(), readout.class_factors)
+        return functional.nll_loss(probabilities.clamp(min=1e-30).log(), truth)
+
+    _minimise(loss, log_temperature)
+    return float(loss().detach()), share, float(log_temperature.detach().exp().clamp(*TEMPERATURES))
+
+
+def fit_class_factors(readout: Readout, logits: Tensor, truth: Tensor) -> Tensor:
+    """Fit class factors (C,) that maximise the likelihood of the truth (N,), at the readout's share and temperature.
 
     All labels weigh alike, as if they were equally frequent, so that rare ones are found. The factors correspond to the
-    bias in bias-corrected temperature scaling (Alexandari et al. 2020, arXiv:1901.06852). Their geometric mean is
-    1, and a label that does not occur keeps 1.
+    bias in bias-corrected temperature scaling (Alexandari et al. 2020). Their geometric mean is 1, and a label that
+    does not occur keeps 1.
     """
-    counts = truth.sum(dim=0)
+    counts = torch.bincount(truth, minlength=logits.shape[-1]).double()
     present = counts > 0
     weight = torch.where(present, 1 / counts, 0.0)
     log_factors = torch.zeros(len(counts), dtype=torch.double, requires_grad=True)
@@ -48,18 +91,27 @@ def fit_class_factors(probabilities: Callable[[Tensor], Tensor], truth: Tensor) 
         return torch.where(present, log_factors - log_factors[present].mean(), 0.0).exp()
 
     def loss() -> Tensor:
-        likelihood = (truth * weight * probabilities(factors()).clamp(min=1e-30).log()).sum() / present.sum()
+        probabilities = readout.probabilities(logits, readout.temperature, factors()).clamp(min=1e-30)
+        likelihood = (weight[truth] * probabilities.log().gather(1, truth[:, None])[:, 0]).sum() / present.sum()
         return (log_factors.square() * weight).mean() - likelihood  # a prior: few faces move a factor little
 
     _minimise(loss, log_factors)
     return factors().detach().float().clamp(*FACTORS)
 
 
-def fit_temperature(probabilities: Callable[[Tensor], Tensor], labels: Tensor) -> float:
-    """Fit the temperature at which `probabilities(temperature)` (N, C) maximise the likelihood of the labels (N,)."""
-    log_temperature = torch.zeros((), dtype=torch.double, requires_grad=True)
-    _minimise(lambda: functional.nll_loss(probabilities(log_temperature.exp()).log(), labels), log_temperature)
-    return float(log_temperature.detach().exp().clamp(*TEMPERATURES))
+def _class_factors_pay(readout: Readout, logits: Tensor, truth: Tensor) -> bool:
+    """Whether factors that are fitted to one half of the faces raise the accuracy on the other half."""
+    plain, corrected = 0, 0
+    for part in (slice(0, None, 2), slice(1, None, 2)):
+        other = slice(1 - (part.start or 0), None, 2)
+        factors = fit_class_factors(readout, logits[part], truth[part])
+        plain += _count_right(readout.probabilities(logits[other], readout.temperature, None), truth[other])
+        corrected += _count_right(readout.probabilities(logits[other], readout.temperature, factors), truth[other])
+    return corrected > plain
+
+
+def _count_right(probabilities: Tensor, truth: Tensor) -> int:
+    return int((probabilities.argmax(dim=1) == truth).sum())
 
 
 def _minimise(loss: Callable[[], Tensor], parameter: Tensor) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 import timeit
 from pathlib import Path
 
@@ -89,6 +90,7 @@ class Checkpoint(Callback):
 
     def before_fit(self) -> None:
         self.finished: list[list[float]] = []
+        self.seconds: list[float] = []  # that the finished epochs took
         if not self.file.exists():
             return
         state = torch.load(self.file, map_location=self.learn.dls.device, weights_only=True)
@@ -96,7 +98,7 @@ class Checkpoint(Callback):
         self.learn.weight_average.average.load_state_dict(state["average"])
         optimizer = self.learn.opt
         optimizer.load_state_dict({"state": state["optimizer"], "hypers": optimizer.hypers})
-        self.finished = state["epochs"]
+        self.finished, self.seconds = state["epochs"], state["seconds"]
         loss = state["smooth_loss"]
         loss["val"] = loss["val"].cpu()  # fastai records on the CPU, whatever device trains
         vars(self.learn.recorder.smooth_loss).update(loss)
@@ -104,18 +106,21 @@ class Checkpoint(Callback):
     def before_epoch(self) -> None:
         if self.epoch < len(self.finished):
             self.learn.recorder.log += self.finished[self.epoch]
+            self.learn.recorder.start_epoch -= self.seconds[self.epoch]  # as the table shows
             raise CancelEpochException
 
     def after_epoch(self) -> None:
         if self.epoch < len(self.finished):
             return
         recorder = self.learn.recorder
+        self.seconds.append(time.time() - recorder.start_epoch)
         partial = self.file.with_suffix(".partial")  # a run stopped while it saves keeps its last checkpoint
         torch.save(
             {
                 "network": self.learn.weight_average.network.state_dict(),
                 "average": self.learn.weight_average.average.state_dict(),
                 "optimizer": list(self.learn.opt.state_dict()["state"]),  # the schedule sets the hyperparameters
+                "seconds": self.seconds,
                 "epochs": [[float(value) for value in row] for row in recorder.values],
                 "smooth_loss": {"count": recorder.smooth_loss.count, "val": recorder.smooth_loss.val},
             },

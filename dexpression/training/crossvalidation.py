@@ -14,8 +14,11 @@ from statistics import mean, pstdev
 
 from fastai.torch_core import set_seed
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+from torch import nn
 
 from dexpression.errors import DataError
+from dexpression.labels import LABELS_READING
+from dexpression.network.loss import default_readouts
 from dexpression.training.data import distinct_faces, read_labelled, split_dataloaders
 from dexpression.training.evaluation import Evaluation, evaluate_learner
 from dexpression.training.fitting import dataloader_options, resolve_precision
@@ -64,9 +67,9 @@ def crossvalidate(
         dataloaders = split_dataloaders(train, valid, **dataloader_options(recipe))
         recipe = resolve_precision(recipe, dataloaders, runs)
         learner = train_network(dataloaders, recipe, runs)
-        # Both were fitted to the labels of the tested faces.
-        learner.loss_func.class_factors, learner.loss_func.temperature = None, 1.0
-        results.append(evaluate_learner(learner)[recipe.labels])
+        # The fitted ones saw the labels of the tested faces.
+        learner.loss_func.readouts = nn.ModuleDict(default_readouts(learner.model.heads))
+        results.append(evaluate_learner(learner)[LABELS_READING][recipe.labels])
         logger.info("Fold %d of %d: accuracy %.4f", len(results), folds, results[-1].accuracy)
     return CrossValidation(results)
 

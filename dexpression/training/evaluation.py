@@ -12,7 +12,7 @@ import numpy as np
 
 from dexpression.engine import Backend
 from dexpression.errors import DataError
-from dexpression.labels import LABEL_SETS, LabelSet
+from dexpression.labels import LABEL_SETS, LABELS_READING, LabelSet, ReadingName
 from dexpression.prediction import FaceClassifier, name_probabilities
 from dexpression.reading import Prediction
 from dexpression.training.sources import VOTE_FILES, Face, FaceSet, Split, add_votes, find_votes, read_faces
@@ -72,20 +72,33 @@ def evaluate(
     split: Split | None = None,
     truth: Truth = "labels",
     votes: Path | None = None,
+    reading: ReadingName | None = None,
 ) -> Evaluation:
-    """Score a model on class folders or fer2013.csv; raises DataError.
+    """Score a reading of a model on class folders or fer2013.csv; raises DataError or UnknownReading.
 
     Without `labels`, all labels of the model are scored. Without `split`, a source that has splits is scored on valid.
     The truth is either the labels or the FER+ majority vote. The file of votes is `votes`, or lies in the source or
     beside it.
     """
+    faces, vocabulary = labelled_faces(classifier, source, labels, split, truth, votes)
+    return score([face.label for face in faces], list(predict_faces(classifier, faces, reading)), vocabulary)
+
+
+def labelled_faces(
+    classifier: FaceClassifier,
+    source: Path,
+    labels: LabelSet | None = None,
+    split: Split | None = None,
+    truth: Truth = "labels",
+    votes: Path | None = None,
+) -> tuple[Sequence[Face], Sequence[str]]:
+    """Read the faces that `evaluate` scores, each with its true label, and the labels to choose from."""
     vocabulary = LABEL_SETS[labels] if labels else classifier.labels
     found = read_faces(source, classifier.image_size)
     logger.info(found.report())
     if truth == "votes":
         found = add_votes(found, votes or _require_votes(source)).by_majority()
-    faces = _chosen_split(found, split).of_labels(vocabulary).faces
-    return score([face.label for face in faces], list(predict_faces(classifier, faces)), vocabulary)
+    return _chosen_split(found, split).of_labels(vocabulary).faces, vocabulary
 
 
 def score(truth: Sequence[str], predictions: Sequence[Prediction], labels: Sequence[str]) -> Evaluation:
@@ -161,39 +174,46 @@ def _chosen_split(found: FaceSet, split: Split | None) -> FaceSet:
     return found.of_split(chosen)
 
 
-def predict_faces(classifier: FaceClassifier, faces: Sequence[Face]) -> Iterator[Prediction]:
+def predict_faces(
+    classifier: FaceClassifier, faces: Sequence[Face], reading: ReadingName | None = None
+) -> Iterator[Prediction]:
     """Predict one batch of faces after the other; yields one prediction per face."""
     for start in range(0, len(faces), BATCH):
-        yield from classifier.predict([face.image for face in faces[start : start + BATCH]])
+        yield from classifier.predict([face.image for face in faces[start : start + BATCH]], reading)
 
 
-def evaluate_learner(learner: Learner) -> dict[str, Evaluation]:
-    """Score a learner on its valid split, once for each label set that it knows and, if there are votes, by votes.
+Scores = dict[str, dict[str, Evaluation]]  # by reading, and by label set
 
-    A label set, or votes, that fit no face of the split are left out.
+
+def evaluate_learner(learner: Learner) -> Scores:
+    """Score each reading of a learner on its valid split, once for each label set that it knows.
+
+    `labels` is compared with the labels, `people` with the FER+ majority vote. What fits no face is left out.
     """
-    from dexpression.training.data import has_votes  # imports fastai, which `evaluate` does without
-
-    labels = list(learner.dls.vocab)
     with learner.no_bar():
-        probabilities = learner.get_preds()[0]
-    predictions = name_probabilities(labels, probabilities.numpy())
-    faces = learner.dls.valid_ds.items
-    truth = [face.label for face in faces]
-    truths: dict[str, tuple[list[str], Sequence[str]]] = {
-        name: (truth, members) for name, members in LABEL_SETS.items() if set(members) <= set(labels)
-    }
-    if has_votes(learner.dls):
-        truths["votes"] = [face.majority or "" for face in faces], labels
-    return {
-        name: score(true, predictions, members)
-        for name, (true, members) in truths.items()
-        if not set(true).isdisjoint(members)
-    }
+        logits = learner.get_preds(act=lambda logits: logits)[0]
+    readouts = learner.loss_func.readouts
+    return _score_readings({name: readout(logits).numpy() for name, readout in readouts.items()}, learner)
 
 
-def evaluate_backend(backend: Backend, learner: Learner) -> Evaluation:
-    """Score a backend on the learner's valid split, over all labels."""
-    faces, labels = learner.dls.valid_ds.items, list(learner.dls.vocab)
-    classifier = FaceClassifier(backend, labels, faces[0].image.width)
-    return score([face.label for face in faces], list(predict_faces(classifier, faces)), labels)
+def evaluate_backend(backend: Backend, learner: Learner) -> Scores:
+    """Score a backend on the learner's valid split; see `evaluate_learner`."""
+    from dexpression.training.data import stack_pixels  # imports fastai, which `evaluate` does without
+
+    pixels = stack_pixels(learner.dls.valid_ds.items)
+    batches = [backend(pixels[start : start + BATCH]) for start in range(0, len(pixels), BATCH)]
+    return _score_readings({name: np.concatenate([rows[name] for rows in batches]) for name in batches[0]}, learner)
+
+
+def _score_readings(probabilities: dict[str, np.ndarray], learner: Learner) -> Scores:
+    labels, faces = list(learner.dls.vocab), learner.dls.valid_ds.items
+    scores: Scores = {}
+    for reading, rows in probabilities.items():
+        truth = [face.label if reading == LABELS_READING else face.majority or "" for face in faces]
+        predictions = name_probabilities(labels, rows)
+        scores[reading] = {
+            name: score(truth, predictions, members)
+            for name, members in LABEL_SETS.items()
+            if set(members) <= set(labels) and not set(truth).isdisjoint(members)
+        }
+    return scores

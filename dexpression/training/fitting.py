@@ -17,12 +17,12 @@ from fastai.callback.schedule import fit_one_cycle  # noqa: F401  # fastai patch
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
 from fastai.torch_core import set_seed
-from torch import Tensor
+from torch import Tensor, nn
 
 from dexpression.artifact.export import load_exported
 from dexpression.errors import RecipeError
 from dexpression.network.architecture import DeXpression, build_network
-from dexpression.network.loss import EmotionLoss, label_logits
+from dexpression.network.loss import EmotionLoss, default_readouts, label_logits
 from dexpression.training.augmentation import augmentations
 from dexpression.training.calibration import calibrate
 from dexpression.training.callbacks import (
@@ -34,6 +34,7 @@ from dexpression.training.callbacks import (
     is_faster_in_bfloat16,
 )
 from dexpression.training.data import face_dataloaders, fingerprint, has_votes, images_per_label
+from dexpression.training.degradation import degradations
 from dexpression.training.optimizer import muon
 from dexpression.training.recipe import IMAGE_SIZES, Recipe
 
@@ -60,7 +61,10 @@ def dataloader_options(recipe: Recipe) -> dict[str, Any]:
         "labels": recipe.labels,
         "with_votes": recipe.votes > 0,
         "batch_size": recipe.batch_size,
-        "augmentations": augmentations(recipe.augmentation),
+        "augmentations": [
+            *augmentations(recipe.augmentation),
+            *degradations(recipe.blur, recipe.shrink, recipe.exposure, recipe.jpeg, recipe.noise, recipe.cover),
+        ],
     }
 
 
@@ -94,7 +98,7 @@ def create_learner(dataloaders: DataLoaders, recipe: Recipe) -> Learner:
         loss_func=EmotionLoss(
             recipe.label_smoothing,
             recipe.votes,
-            recipe.blend if has_votes(dataloaders) else 0.0,
+            default_readouts(network.heads),
             class_weights=class_weights(dataloaders, recipe.balance),
         ),
         metrics=accuracy,
@@ -123,7 +127,7 @@ def run_folder(dataloaders: DataLoaders, recipe: Recipe, runs: Path, ignored: Se
 
     So a run never continues from the checkpoint of another. Options in `ignored` do not change the name.
     """
-    ignored = ("blend", *ignored)  # the blend changes probabilities, not weights
+    ignored = ("start_share", *ignored)  # it changes the result of a run, not the run
     learned = {name: value for name, value in recipe.facts().items() if name not in ignored}
     identity = json.dumps([learned, fingerprint(dataloaders)], sort_keys=True)
     return runs / f"{recipe.network}-{recipe.labels}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
@@ -151,8 +155,19 @@ def run_cycle(
         "columns": list(learner.recorder.metric_names[1:-1]),
         "epochs": [[round(float(value), 4) for value in row] for row in learner.recorder.values],
     }
+    if recipe.start:
+        average_weights(learner.model, load_exported(recipe.start)[0].model, recipe.start_share)
     learner.remove_cb(Bfloat16)  # an exported learner answers in float32, so float32 is calibrated and scored
     calibrate(learner)
+
+
+def average_weights(network: nn.Module, start: nn.Module, share: float) -> None:
+    """Replace the weights and buffers of a network by a mean with those of another one, which has this share, 0..1."""
+    others = start.state_dict()
+    with torch.no_grad():
+        for name, tensor in network.state_dict().items():
+            if tensor.is_floating_point():
+                tensor.lerp_(others[name].to(tensor), share)
 
 
 def class_weights(dataloaders: DataLoaders, balance: float) -> Tensor | None:

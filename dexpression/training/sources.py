@@ -78,8 +78,11 @@ class Face:
 
     @property
     def majority(self) -> str | None:
-        """The label that more than half of the FER+ votes are for; None if there is none or it is not one of ours."""
-        votes = self.votes or {}
+        """The FER+ majority vote (Barsoum et al. 2016); None if there is none, or if it is not for one of our labels.
+
+        Of the votes for each answer, a single one does not count. More than half of the others agree.
+        """
+        votes = {column: count for column, count in (self.votes or {}).items() if count > 1}
         return next((find_label(column) for column, count in votes.items() if 2 * count > sum(votes.values())), None)
 
     def __fspath__(self) -> str:  # fastai's ImageClassifierCleaner opens faces as paths
@@ -219,7 +222,7 @@ def read_table(table: Path, size: int) -> FaceSet:
     """Read fer2013.csv: the columns emotion (0 to 6), pixels (48 x 48 numbers) and, optionally, Usage."""
     faces: list[Face] = []
     unreadable: list[str] = []
-    for number, row in enumerate(_rows(table, ("emotion", "pixels"))):
+    for number, row in enumerate(read_rows(table, ("emotion", "pixels"))):
         label = _label_of_number(row["emotion"], number)
         split = SPLITS.get((row.get("usage") or "").strip().lower())
         try:
@@ -231,7 +234,7 @@ def read_table(table: Path, size: int) -> FaceSet:
     return FaceSet(table.name, faces, unreadable)
 
 
-def _rows(table: Path, needed: Sequence[str]) -> Iterator[dict[str, str | None]]:
+def read_rows(table: Path, needed: Sequence[str]) -> Iterator[dict[str, str | None]]:
     """Yield the rows of a CSV file by lower-case column names; raises DataError if a needed column is missing."""
     try:
         with open(table, newline="", encoding="utf-8-sig", opener=open_regular_file) as file:
@@ -282,7 +285,7 @@ def read_votes(table: Path) -> dict[int, Votes]:
     if file_status(table) is None:
         raise DataError(f"The file of votes {table} does not exist. Give ferplus.csv or fer2013new.csv.")
     votes: dict[int, Votes] = {}
-    for number, line in enumerate(_rows(table, VOTE_COLUMNS)):
+    for number, line in enumerate(read_rows(table, VOTE_COLUMNS)):
         try:
             row = int(Path(line["file"] or "").stem) if "file" in line else number
             votes[row] = {column: _vote_count(line[column.lower()] or "") for column in VOTE_COLUMNS}

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from dexpression.labels import EIGHT
+from dexpression.labels import EIGHT, ReadingName
 from dexpression.reading import UNKNOWN
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -65,6 +65,9 @@ class ReadingAnswer(Answer):
     result: str | None = Field(json_schema_extra={"enum": [*EIGHT, UNKNOWN, None]})
     confidence: Share | None
     probabilities: dict[str, float] | None
+    reading: ReadingName = Field(
+        description="people: what most people see in the face. labels: the labels of the training data."
+    )
     faces: list[FaceAnswer] = Field(description="Largest first, at most 64.")
     image: ImageAnswer
     model: ModelName
@@ -125,8 +128,9 @@ class ModelAnswer(ModelName):
     versions: dict[str, str]
     network: dict[str, Any]
     data: dict[str, Any]
-    calibration: dict[str, Any]
-    results: dict[str, ResultAnswer]
+    readings: list[ReadingName] = Field(description="The first one answers unless the request chooses.")
+    calibration: dict[str, dict[str, Any]]
+    results: dict[str, dict[str, ResultAnswer]] = Field(description="By reading, and by labels that were scored.")
 
 
 class HealthAnswer(Answer):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from flask import Flask, Response, g, request
@@ -19,12 +19,12 @@ from dexpression.web.documents import add_documents
 from dexpression.web.error_handlers import problem_of, register_error_handlers
 from dexpression.web.errors import NoFace, NotReady
 from dexpression.web.metrics import count_reading, metrics_text
-from dexpression.web.parameters import Parameters, RootParameters, read_parameters
+from dexpression.web.parameters import Parameters, RootParameters, merge_parameters, read_parameters
 from dexpression.web.problems import MODEL
 from dexpression.web.protection import add_security_headers
 from dexpression.web.records import record_requests
 from dexpression.web.service import MAY_TAKE_LONG, Postponed, Service
-from dexpression.web.uploads import MemoryRequest, read_uploads
+from dexpression.web.uploads import MemoryRequest, Uploads, read_uploads
 
 AnyParameters = TypeVar("AnyParameters", bound=Parameters)
 
@@ -72,15 +72,17 @@ def create_app(service: Service, settings: Settings) -> Flask:
 
     @app.post("/")
     def answer() -> Response:
-        parameters = read_parameters(RootParameters, request, g.facts["labels"])
+        uploads = read_uploads(request)
+        parameters = _read_parameters(RootParameters, uploads, settings)
         if parameters.labels is None:
             parameters = parameters.model_copy(update={"labels": settings.labels})
-        return _answer_uploads(_label_picture, parameters, settings.max_pixels)
+        return _answer_pictures(uploads.pictures, _label_picture, parameters, settings.max_pixels)
 
     @app.post("/v1/predict")
     def predict() -> Response:
-        parameters = read_parameters(Parameters, request, g.facts["labels"])
-        return _answer_uploads(_read_picture, parameters, settings.max_pixels)
+        uploads = read_uploads(request)
+        parameters = _read_parameters(Parameters, uploads, settings)
+        return _answer_pictures(uploads.pictures, _read_picture, parameters, settings.max_pixels)
 
     @app.get("/v1/model")
     def show_model() -> Response:
@@ -108,19 +110,28 @@ def create_app(service: Service, settings: Settings) -> Flask:
     return app
 
 
-def _answer_uploads(
-    answer: Callable[[Picture, AnyParameters], dict[str, Any]], parameters: AnyParameters, max_pixels: int
+def _read_parameters(model: type[AnyParameters], uploads: Uploads, settings: Settings) -> AnyParameters:
+    """The parameters of the request; without a reading, the one of the settings if there is one."""
+    given = merge_parameters(request.args.to_dict(flat=False), uploads.options)
+    parameters = read_parameters(model, given, g.facts["labels"], g.facts["readings"])
+    return parameters if parameters.reading else parameters.model_copy(update={"reading": settings.reading})
+
+
+def _answer_pictures(
+    pictures: Sequence[bytes],
+    answer: Callable[[Picture, AnyParameters], dict[str, Any]],
+    parameters: AnyParameters,
+    max_pixels: int,
 ) -> Response:
     """Answer the request's one picture, or each of several with an answer or a problem document.
 
     All pictures of a request share `max_pixels`, because a few bytes can hold many pixels, and damaged ones count too.
     """
-    uploads = read_uploads(request)
     budget = PixelBudget(max_pixels, None if request.environ.get(MAY_TAKE_LONG, True) else _postpone)
-    if len(uploads) == 1:
-        return _json(answer(load_picture(uploads[0], budget), parameters))
+    if len(pictures) == 1:
+        return _json(answer(load_picture(pictures[0], budget), parameters))
     results = []
-    for content in uploads:
+    for content in pictures:
         try:
             results.append(answer(load_picture(content, budget), parameters))
         except Exception as error:
@@ -134,7 +145,7 @@ def _postpone() -> None:
 
 def _label_picture(picture: Picture, parameters: RootParameters) -> dict[str, Any]:
     """The answer of POST /: the label of the largest face, or of the whole picture if there is no face."""
-    reading = g.predictor.predict(picture, parameters.detect, whole=parameters.on_no_face == "whole")
+    reading = g.predictor.predict(picture, parameters.detect, parameters.on_no_face == "whole", parameters.reading)
     if reading.prediction is None:
         raise NoFace("No face was found. Send a face that is seen from the front, upright and not too small.")
     reading = _choose_labels(reading, parameters)
@@ -146,7 +157,8 @@ def _label_picture(picture: Picture, parameters: RootParameters) -> dict[str, An
 
 def _read_picture(picture: Picture, parameters: Parameters) -> dict[str, Any]:
     """The answer of POST /v1/predict: every face."""
-    reading = _choose_labels(g.predictor.predict(picture, parameters.detect), parameters)
+    reading = g.predictor.predict(picture, parameters.detect, False, parameters.reading)
+    reading = _choose_labels(reading, parameters)
     return _describe_reading(reading, parameters)
 
 

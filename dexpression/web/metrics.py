@@ -21,7 +21,7 @@ FACES = Histogram(
     "Faces in a picture, which the network predicts as one batch.",
     buckets=(0, 1, 2, 4, 8, 16, 32, 64),
 )
-ANSWERS = Counter("dexpression_answers", "Predicted labels.", ["label"])
+ANSWERS = Counter("dexpression_answers", "Predicted labels.", ["label", "reading"])
 REJECTS = Counter("dexpression_rejects", "Requests, or pictures of a request, that were refused.", ["code"])
 MODEL = Gauge(
     "dexpression_model_workers", "Workers that answer with this model.", ["sha256"], multiprocess_mode="livesum"
@@ -33,7 +33,7 @@ def count_reading(reading: Reading) -> None:
     FACES.observe(len(reading.faces))
     predictions = [face.prediction for face in reading.faces] or ([reading.whole] if reading.whole else [])
     for prediction in predictions:
-        ANSWERS.labels(prediction.emotion).inc()
+        ANSWERS.labels(prediction.emotion, reading.name).inc()
 
 
 def metrics_text() -> bytes:

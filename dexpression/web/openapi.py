@@ -26,7 +26,6 @@ JSON = "application/json"
 TEXT = {"type": "string"}
 BINARY = TEXT | {"format": "binary"}
 MODELS: list[type[BaseModel]] = [
-    JsonPicture,
     LabelAnswer,
     LabelAnswers,
     ReadingAnswer,
@@ -87,7 +86,7 @@ def _post(summary: str, description: str, parameters: type[Parameters], answered
         "summary": summary,
         "description": f'{description} For several parts "file", the answer is {{"results": [...]}}, in their order.',
         "parameters": _query(parameters),
-        "requestBody": {"required": True, "content": _picture_content()},
+        "requestBody": {"required": True, "content": _body_content(parameters)},
         "responses": {"200": _response("The answer", JSON, {"anyOf": schemas})} | _problems(*PICTURE_CODES),
     }
 
@@ -105,14 +104,25 @@ def _query(model: type[Parameters]) -> list[dict[str, Any]]:
     return parameters
 
 
-def _picture_content() -> dict[str, Any]:
+def _body_content(model: type[Parameters]) -> dict[str, Any]:
     parts = {"type": "array", "items": BINARY, "minItems": 1}
-    form = {"type": "object", "properties": {"file": parts}, "required": ["file"]}
+    image = JsonPicture.model_json_schema()["properties"]["image"]
     return (
-        {"multipart/form-data": {"schema": form}}
+        {"multipart/form-data": {"schema": _body("file", parts, model)}}
         | {kind: {"schema": BINARY} for kind in IMAGE_TYPES}
-        | {JSON: {"schema": _reference("JsonPicture")}}
+        | {JSON: {"schema": _body("image", image, model)}}
     )
+
+
+def _body(name: str, picture: dict[str, Any], model: type[Parameters]) -> dict[str, Any]:
+    """The schema of a body with a picture and, beside it, the parameters that may also be in the query."""
+    options = model.model_json_schema()["properties"]
+    return {
+        "type": "object",
+        "properties": {name: picture} | options,
+        "required": [name],
+        "additionalProperties": False,
+    }
 
 
 def _problems(*codes: str) -> dict[str, Any]:

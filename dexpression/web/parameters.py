@@ -1,16 +1,18 @@
-"""The parameters of a request. The same models check requests and describe them in the OpenAPI document."""
+"""The parameters of a request, from its query, its form fields and its JSON members.
+
+The same models check requests and describe them in the OpenAPI document.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeVar
 
-from flask import Request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.json_schema import SkipJsonSchema
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, PydanticCustomError
 
-from dexpression.labels import LABEL_SETS
+from dexpression.labels import LABEL_SETS, ReadingName
 from dexpression.reading import UNKNOWN, Detect
 from dexpression.web.errors import BadParameter
 
@@ -20,7 +22,7 @@ Checked = TypeVar("Checked", bound="Parameters")
 
 
 class Parameters(BaseModel):
-    """The query parameters of POST /v1/predict, all optional."""
+    """The parameters of POST /v1/predict, all optional."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -28,6 +30,11 @@ class Parameters(BaseModel):
         default_factory=lambda: None,
         description="The labels to choose from. five: ANGRY, DISGUST, FEAR, HAPPY, NEUTRAL; seven: these, SAD and "
         "SURPRISE. By default five at POST /, and all labels of the model at POST /v1/predict.",
+    )
+    reading: ReadingName | SkipJsonSchema[None] = Field(
+        default_factory=lambda: None,
+        description="people: what most people see in the face. labels: the labels of the training data. By default the "
+        "first that the model has.",
     )
     detect: Detect = Field(
         "auto",
@@ -38,9 +45,17 @@ class Parameters(BaseModel):
         0.0, ge=0, le=1, allow_inf_nan=False, description=f"The result is {UNKNOWN} if the confidence is lower."
     )
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _require_text_or_number(cls, value: object) -> object:
+        """Refuse null and true of JSON, which pydantic would take as no value and as 1."""
+        if value is None or isinstance(value, bool):
+            raise PydanticCustomError("text_or_number", "Input should be text or a number")
+        return value
+
 
 class RootParameters(Parameters):
-    """The query parameters of POST /, all optional."""
+    """The parameters of POST /, all optional."""
 
     detail: Literal["label", "full"] = Field(
         "label",
@@ -54,17 +69,20 @@ class RootParameters(Parameters):
 
 
 class JsonPicture(BaseModel):
-    """The body of a JSON request."""
+    """The body of a JSON request; its other members are parameters."""
+
+    model_config = ConfigDict(extra="allow")
 
     image: str = Field(description="The file in base64, or a data URL as canvas.toDataURL() gives it.")
 
 
-def read_parameters(model: type[Checked], request: Request, known: Sequence[str]) -> Checked:
-    """Check the query of a request to a model that knows the labels `known`.
+def read_parameters(
+    model: type[Checked], given: Mapping[str, Sequence[Any]], labels: Sequence[str], readings: Sequence[str]
+) -> Checked:
+    """Check parameters, each with the values that the request gives it, for a model of these labels and readings.
 
     Raises BadParameter, which names the first bad parameter, its value and what is allowed.
     """
-    given = request.args.to_dict(flat=False)
     repeated = [name for name, values in given.items() if len(values) > 1]
     if repeated:
         raise BadParameter(f"The parameter {repeated[0][:MAX_ECHO]} is given more than once. Give it once.")
@@ -72,9 +90,20 @@ def read_parameters(model: type[Checked], request: Request, known: Sequence[str]
         parameters = model.model_validate({name: value for name, [value] in given.items()})
     except ValidationError as error:
         raise BadParameter(_format_error(error.errors()[0], list(model.model_fields))) from None
-    if parameters.labels and not set(LABEL_SETS[parameters.labels]) <= set(known):
-        raise BadParameter(f"The parameter labels is '{parameters.labels}'. This model knows only {', '.join(known)}.")
+    if parameters.labels and not set(LABEL_SETS[parameters.labels]) <= set(labels):
+        raise BadParameter(f"The parameter labels is '{parameters.labels}'. This model knows only {', '.join(labels)}.")
+    if parameters.reading and parameters.reading not in readings:
+        raise BadParameter(
+            f"The parameter reading is '{parameters.reading}'. This model was trained without FER+ votes. "
+            f"It has only {', '.join(readings)}."
+        )
     return parameters
+
+
+def merge_parameters(*sources: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+    """All values of each parameter, from the query and from the body."""
+    names = {name: None for source in sources for name in source}  # in the order in which they were given
+    return {name: [value for source in sources for value in source.get(name, [])] for name in names}
 
 
 def _format_error(error: ErrorDetails, names: Sequence[str]) -> str:

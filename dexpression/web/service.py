@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from PIL import Image
 
+from dexpression.labels import ReadingName
 from dexpression.picture import Picture
 from dexpression.reading import Detect, Reading
 
@@ -23,7 +24,13 @@ class Postponed(BaseException):
 class Predicting(Protocol):
     """The interface of a predictor that the routes use; tests pass a stub."""
 
-    def predict(self, picture: Image.Image | Picture, detect: Detect = "auto", whole: bool = False) -> Reading:
+    def predict(
+        self,
+        picture: Image.Image | Picture,
+        detect: Detect = "auto",
+        whole: bool = False,
+        reading: ReadingName | None = None,
+    ) -> Reading:
         """See `dexpression.prediction.Predictor.predict`."""
         ...
 

@@ -1,4 +1,4 @@
-"""Read the bytes of all pictures in a request: multipart parts, a raw body, or base64 in JSON."""
+"""Read a request: pictures as multipart parts, a raw body, or base64 in JSON, and the options beside them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import binascii
 import io
 import re
 import string
-from typing import IO
+from typing import IO, Any, NamedTuple
 
 from flask import Request
 from pydantic import ValidationError
@@ -40,31 +40,38 @@ class MemoryRequest(Request):
         return io.BytesIO()
 
 
-def read_uploads(request: Request) -> list[bytes]:
-    """Read the pictures of a request in the order in which they were sent; at least one.
+class Uploads(NamedTuple):
+    """The pictures of a request, in the order in which they were sent, and the options that stand beside them."""
+
+    pictures: list[bytes]  # at least one
+    options: dict[str, list[Any]]  # the values of each form field or JSON member, by its name
+
+
+def read_uploads(request: Request) -> Uploads:
+    """Read the pictures of a request and the options in its body.
 
     Raises MissingFile, TooManyPictures, BadBase64, UnsupportedMediaType or, for another bad form or JSON, RequestError.
     """
     kind = request.mimetype
     if kind.startswith("image/"):
-        return [request.get_data()]
+        return Uploads([request.get_data()], {})
     if kind == "application/json":
-        return [_decode(_json_picture(request))]
+        return _read_json(request)
     if kind == FORM:
-        return _parts(request)
+        return _read_form(request)
     if not request.content_length:
         raise MissingFile(f"The request has no picture. {WAYS}")
     raise UnsupportedMediaType(f"Unsupported content type {kind[:MAX_ECHO] or '(none)'}. {WAYS}")
 
 
-def _parts(request: Request) -> list[bytes]:
+def _read_form(request: Request) -> Uploads:
     _check_form(request.get_data(), request.mimetype_params.get("boundary", ""))
     uploads = request.files.getlist("file")
     if not uploads:
         raise MissingFile(f'The request has no part "file" with a picture. {WAYS}')
     if len(uploads) > MAX_PICTURES:
         raise TooManyPictures(f"The request has {len(uploads)} pictures. Send at most {MAX_PICTURES} in one request.")
-    return [upload.read() for upload in uploads]
+    return Uploads([upload.read() for upload in uploads], request.form.to_dict(flat=False))
 
 
 def _check_form(body: bytes, boundary: str) -> None:
@@ -85,14 +92,15 @@ def _check_form(body: bytes, boundary: str) -> None:
         position += len(delimiter)
 
 
-def _json_picture(request: Request) -> str:
-    body = request.get_data()
-    if sum(body.count(character) for character in (b"{", b"[", b",")) > MAX_JSON_STRUCTURE:
+def _read_json(request: Request) -> Uploads:
+    content = request.get_data()
+    if sum(content.count(character) for character in (b"{", b"[", b",")) > MAX_JSON_STRUCTURE:
         raise RequestError('The JSON has too many values. Send {"image": "<base64 or data URL>"}.')
     try:
-        return JsonPicture.model_validate(request.get_json()).image
+        body = JsonPicture.model_validate(request.get_json())
     except ValidationError:
         raise MissingFile('The JSON has no picture. Send {"image": "<base64 or data URL>"}.') from None
+    return Uploads([_decode(body.image)], {name: [value] for name, value in (body.model_extra or {}).items()})
 
 
 def _decode(text: str) -> bytes:

@@ -25,7 +25,7 @@ from dexpression.artifact.manifest import Manifest, export_paths
 from dexpression.errors import BrokenManifest, BrokenWeights, DigestMismatch, MissingArtifact, UnwritableArtifact
 from dexpression.labels import FIVE, SEVEN
 from dexpression.network.architecture import DeXpression
-from dexpression.network.loss import EmotionLoss
+from dexpression.network.loss import EmotionLoss, Readout
 from dexpression.network.transforms import inference_dataloaders
 from dexpression.settings import Settings
 from tests.support.exports import change_manifest
@@ -101,13 +101,13 @@ def test_fastai_alone_loads_the_learner_and_predicts_from_paths_bytes_pictures_a
 
 def test_fastai_alone_loads_the_shipped_learner_and_gets_the_answers_of_the_manifest():
     learner, manifest = load_with_fastai(SHIPPED.learner), Manifest.read(SHIPPED.manifest)
-    for face, golden in zip(golden_faces(48)[:4, 0], manifest.golden, strict=False):
+    for face, golden in zip(golden_faces(48)[:4, 0], manifest.golden["people"], strict=False):
         label, _, probabilities = learner.predict(face)
         assert probabilities.tolist() == pytest.approx(golden, abs=1e-3)
         assert label == manifest.labels[int(np.argmax(golden))]
 
 
-def test_the_shipped_learner_names_six_classes_of_ours_all_under_network():
+def test_the_shipped_learner_names_seven_classes_of_ours_all_under_network():
     """These paths are fixed: fastai finds classes by them, so a class that moves breaks every export."""
     ours = {path for path in named_classes(SHIPPED.learner) if path.startswith("dexpression")}
     assert ours == {
@@ -115,6 +115,7 @@ def test_the_shipped_learner_names_six_classes_of_ours_all_under_network():
         "dexpression.network.architecture.DeXpression",
         "dexpression.network.architecture.ResidualFeatEx",
         "dexpression.network.loss.EmotionLoss",
+        "dexpression.network.loss.Readout",
         "dexpression.network.transforms.PlaceholderLabel",
         "dexpression.network.transforms.ReadFace",
     }
@@ -200,9 +201,13 @@ def test_an_invalid_manifest_is_refused(exported):
         load_exported(exported)
 
 
-@pytest.mark.parametrize("network", [{"name": "paper", "heads": 1}, {"name": "compact", "heads": 2}])
-def test_weights_of_another_network_are_refused(exported, network):
-    change_manifest(exported, network=network)
+@pytest.mark.parametrize(("name", "heads"), [("paper", 1), ("compact", 2)])
+def test_weights_of_another_network_are_refused(exported, name, heads):
+    manifest = Manifest.read(export_paths(exported).manifest)
+    readings = ("people", "labels")[-heads:]
+    calibration = dict.fromkeys(readings, manifest.calibration["labels"])
+    golden = dict.fromkeys(readings, manifest.golden["labels"])
+    change_manifest(exported, network={"name": name, "heads": heads}, calibration=calibration, golden=golden)
     with pytest.raises(BrokenWeights, match="do not fit the network"):
         load_exported(exported)
 
@@ -218,15 +223,31 @@ def test_a_loaded_learner_predicts_as_fastai_does_and_can_be_exported_by_fastai_
         assert torch.equal(load_with_fastai(again).predict(face)[2], loaded.predict(face)[2])
 
 
-def test_calibration_and_two_heads_are_restored(tmp_path):
+@pytest.mark.parametrize("load", [lambda model: load_exported(model)[0], load_with_fastai], ids=["ours", "fastai"])
+def test_both_readouts_and_both_heads_are_restored(tmp_path, load):
     factors = torch.tensor([1.0, 2.0, 0.5, 1.0, 1.0])
-    loss = EmotionLoss(blend=0.25, temperature=1.5, class_factors=factors)
+    loss = EmotionLoss(readouts={"people": Readout(0.9, 0.5), "labels": Readout(0.25, 1.5, factors)})
     learner = Learner(inference_dataloaders(FIVE, 48), DeXpression.compact(5, heads=2), loss_func=loss)
-    export_learner(learner, tmp_path, 48, {})
-    restored = load_exported(tmp_path)[0]
+    manifest = export_learner(learner, tmp_path, 48, {})
+    restored = load(export_paths(tmp_path).learner)
     logits = torch.randn(4, 2, 5)
-    assert torch.equal(restored.loss_func.activation(logits), loss.activation(logits))
+    assert list(restored.loss_func.readouts) == manifest.readings == ["people", "labels"]
+    pairs = zip(restored.loss_func.probabilities(logits), loss.probabilities(logits), strict=True)
+    assert all(torch.equal(given, expected) for given, expected in pairs)
     assert restored.model.heads == 2
+
+
+def test_a_network_with_one_head_exports_the_reading_of_the_labels_alone(exported):
+    learner, manifest = load_exported(exported)
+    assert manifest.readings == list(manifest.golden) == list(learner.loss_func.readouts) == ["labels"]
+
+
+def test_two_heads_without_a_readout_of_the_second_are_not_exported(tmp_path):
+    """Else the next load would refuse what this export wrote."""
+    learner = Learner(inference_dataloaders(FIVE, 48), DeXpression.compact(5, heads=2), loss_func=EmotionLoss())
+    with pytest.raises(BrokenManifest, match="its calibration cannot be used"):
+        export_learner(learner, tmp_path, 48, {})
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot limit the size of a file")
@@ -247,4 +268,4 @@ def test_an_export_onto_a_full_disk_leaves_the_files_of_the_export_before(export
 def test_the_manifest_on_disk_records_the_facts_of_the_export(exported):
     written = json.loads(exported.with_suffix(".json").read_text())
     assert (written["data"], sorted(written["digests"])) == ({"name": "drawn"}, ["pkl", "safetensors"])
-    assert np.shape(written["golden"]) == (16, 7)
+    assert np.shape(written["golden"]["labels"]) == (16, 7)

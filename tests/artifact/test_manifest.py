@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 
 from dexpression.artifact.manifest import Manifest, export_paths, load_onnx_model
+from dexpression.artifact.validation import find_fault
 from dexpression.errors import BrokenManifest, DigestMismatch, MissingArtifact
 from dexpression.labels import SEVEN
 from tests.support.exports import change_manifest
 
+SOUND = {"vote_share": 0, "temperature": 1, "factors": {}}  # a readout that every network can have
+ROWS = [[1.0, 0, 0, 0, 0, 0, 0]] * 16  # golden answers that a model of seven labels may have
 MINE = ("mine.json", "mine.onnx", "mine.safetensors", "mine.pkl")
 
 
@@ -81,12 +84,20 @@ def test_an_invalid_manifest_is_refused(model, content):
         {"versions": {"fastai": 2}},
         {"network": {"name": "other", "heads": 1}},
         {"network": {"name": "compact", "heads": 10**6}},
-        {"calibration": {"temperature": 0, "blend": 0, "factors": {}}},
-        {"calibration": {"temperature": 1, "blend": 0, "factors": {"HAPPY": 1}}},
+        {"calibration": SOUND},
+        {"calibration": {"labels": 1}},
+        {"calibration": {"labels": SOUND | {"temperature": 0}}},
+        {"calibration": {"labels": SOUND | {"vote_share": 1.1}}},
+        {"calibration": {"labels": SOUND | {"factors": {"HAPPY": 1}}}},
+        {"calibration": {"labels": SOUND | {"blend": 0}}},
+        {"calibration": {"labels": {"vote_share": 0, "temperature": 1}}},
         {"golden": "x"},
-        {"golden": [[1, 2]]},
-        {"golden": [[2.0] * 7] * 16},
+        {"golden": ROWS},
+        {"golden": {"labels": [[1, 2]]}},
+        {"golden": {"labels": [[2.0] * 7] * 16}},
         {"results": 1},
+        {"results": {"labels": 1}},
+        {"results": {"labels": {"seven": 1}}},
         {"unknown": 1},
         {"data": {"x": [[[[[[[[[[[[[1]]]]]]]]]]]]]}},
     ],
@@ -96,6 +107,40 @@ def test_a_manifest_with_a_value_of_a_wrong_type_or_range_is_refused(model, chan
     change_manifest(model, **change)
     with pytest.raises(BrokenManifest, match=r"is not a valid manifest \((its|it has|it is)"):
         Manifest.read(export_paths(model).manifest)
+
+
+@pytest.mark.parametrize(
+    ("heads", "readings", "fault"),
+    [
+        (1, (), "its calibration cannot be used"),
+        (1, ("people",), "its calibration cannot be used"),
+        (1, ("people", "labels"), "its calibration cannot be used"),
+        (1, ("labels",), None),
+        (2, ("labels",), "its calibration cannot be used"),
+        (2, ("people",), "its calibration cannot be used"),
+        (2, ("people", "labels", "others"), "its calibration cannot be used"),
+        (2, ("people", "labels"), None),
+    ],
+)
+def test_a_model_is_calibrated_for_the_readings_that_its_heads_can_give(model, heads, readings, fault):
+    facts = json.loads(export_paths(model).manifest.read_text())
+    facts["network"]["heads"] = heads
+    facts |= {"calibration": dict.fromkeys(readings, SOUND), "golden": dict.fromkeys(readings, ROWS)}
+    assert find_fault(facts) == fault
+
+
+@pytest.mark.parametrize("readings", [(), ("labels",), ("people",), ("people", "labels", "others")])
+def test_golden_answers_of_other_readings_are_refused(model, readings):
+    facts = json.loads(export_paths(model).manifest.read_text())
+    facts["network"]["heads"] = 2
+    facts |= {"calibration": {"people": SOUND, "labels": SOUND}, "golden": dict.fromkeys(readings, ROWS)}
+    assert find_fault(facts) == "its golden cannot be used"
+
+
+def test_the_default_reading_comes_first_whatever_the_order_in_the_file(model):
+    calibration, golden = {"labels": SOUND, "people": SOUND}, {"labels": ROWS, "people": ROWS}
+    change_manifest(model, network={"name": "compact", "heads": 2}, calibration=calibration, golden=golden)
+    assert Manifest.read(export_paths(model).manifest).readings == ["people", "labels"]
 
 
 @pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity", "1e999"])
@@ -130,12 +175,13 @@ def test_a_pipe_is_refused_at_once(model, suffix):
         load_onnx_model(model)
 
 
-def test_public_facts_have_the_scores_of_each_result_and_its_split_but_no_confusion_matrix(model):
+def test_public_facts_have_the_scores_of_each_reading_and_their_split_but_no_confusion_matrix(model):
     score = {"n": 10, "accuracy": 0.5, "balanced_accuracy": 0.5, "ece": 0.1, "recall": {"HAPPY": 0.5}}
-    change_manifest(model, results={"split": "valid", "seven": score | {"confusion": [[5, 5]]}})
+    results = {"seven": score | {"confusion": [[5, 5]]}}
+    change_manifest(model, results={"split": "valid", "labels": results, "float32": {"labels": results}})
     facts = Manifest.read(export_paths(model).manifest).public_facts()
-    assert facts["results"] == {"seven": {"split": "valid"} | score}
-    assert (facts["labels"], facts["input"]["width"]) == (list(SEVEN), 48)
+    assert facts["results"] == {"labels": {"seven": {"split": "valid"} | score}}
+    assert (facts["labels"], facts["readings"], facts["input"]["width"]) == (list(SEVEN), ["labels"], 48)
     assert not {"recipe", "history", "golden", "digests"} & facts.keys()
 
 

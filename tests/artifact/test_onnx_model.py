@@ -21,9 +21,9 @@ from dexpression.artifact.onnx_schema import DROPPED, FIELDS, ModelProto
 from dexpression.artifact.quantisation import to_int8, to_onnx
 from dexpression.engine import onnx_backend
 from dexpression.errors import BrokenOnnxModel
-from dexpression.labels import SEVEN
+from dexpression.labels import READINGS, SEVEN
 from dexpression.network.architecture import build_network
-from dexpression.network.loss import EmotionLoss
+from dexpression.network.loss import EmotionLoss, Readout
 from dexpression.network.transforms import inference_dataloaders
 from dexpression.settings import Settings
 from tests.support.exports import replace_file
@@ -32,23 +32,34 @@ from tests.support.server import ROOT
 SHIPPED = export_paths(Settings.model_path).onnx
 
 
+def check(content: bytes) -> bytes:
+    """Check a model as the shipped one."""
+    return check_onnx_model(content, READINGS, labels=7, image_size=48)
+
+
+def same_answers(first: bytes, second: bytes) -> bool:
+    """Whether two models give exactly the same probabilities of each reading."""
+    one, other = (onnx_backend(content)(golden_faces(48)) for content in (first, second))
+    return all(np.array_equal(one[reading], other[reading]) for reading in READINGS)
+
+
 def test_the_shipped_model_is_accepted_and_answers_as_before():
-    checked = check_onnx_model(SHIPPED.read_bytes(), labels=7, image_size=48)
-    faces = golden_faces(48)
-    assert np.array_equal(onnx_backend(checked)(faces), onnx_backend(SHIPPED.read_bytes())(faces))
-    assert check_onnx_model(checked, labels=7, image_size=48) == checked
+    checked = check(SHIPPED.read_bytes())
+    assert same_answers(checked, SHIPPED.read_bytes())
+    assert check(checked) == checked
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("heads", [1, 2])
 @pytest.mark.parametrize(("network", "image_size"), [("compact", 48), ("paper", 224)])
 def test_every_export_is_accepted(network, image_size, heads):
-    loss = EmotionLoss(temperature=1.3, blend=0.85 if heads == 2 else 0, class_factors=torch.rand(7))
+    readings = READINGS[-heads:]
+    loss = EmotionLoss(readouts={reading: Readout(0.85, 1.3, torch.rand(7)) for reading in readings})
     dataloaders = inference_dataloaders(SEVEN, image_size)
     float32 = to_onnx(Learner(dataloaders, build_network(network, 7, heads, image_size), loss_func=loss), image_size)
     int8 = to_int8(float32, np.zeros((2, 1, image_size, image_size), np.uint8))
     for model in (float32, int8):
-        check_onnx_model(model.SerializeToString(), 7, image_size)
+        check_onnx_model(model.SerializeToString(), readings, 7, image_size)
 
 
 def test_the_check_needs_no_onnx():
@@ -56,7 +67,7 @@ def test_the_check_needs_no_onnx():
 import sys
 sys.modules["onnx"] = sys.modules["ml_dtypes"] = None  # an import of them fails
 from dexpression.artifact.onnx_model import check_onnx_model
-check_onnx_model(open(sys.argv[1], "rb").read(), labels=7, image_size=48)
+check_onnx_model(open(sys.argv[1], "rb").read(), ("people", "labels"), labels=7, image_size=48)
 """
     subprocess.run([sys.executable, "-c", program, SHIPPED], cwd=ROOT, check=True)
 
@@ -98,13 +109,27 @@ def test_a_field_that_no_export_holds_is_refused(ours, theirs, path):
     foreign = theirs.fields_by_number.keys() - FIELDS[ours.name].keys() - DROPPED.get(ours.name, {}).keys()
     for number in (*foreign, 500):
         with pytest.raises(BrokenOnnxModel, match=f"has the field {number} of {ours.name},"):
-            check_onnx_model(SHIPPED.read_bytes() + enclose((*path, number), b""), labels=7, image_size=48)
+            check(SHIPPED.read_bytes() + enclose((*path, number), b""))
 
 
 @pytest.mark.parametrize(("labels", "image_size"), [(5, 48), (7, 224)])
 def test_a_model_for_other_labels_or_another_size_is_refused(labels, image_size):
     with pytest.raises(BrokenOnnxModel, match=rf"does not turn {image_size}x{image_size} pixels into {labels} "):
-        check_onnx_model(SHIPPED.read_bytes(), labels, image_size)
+        check_onnx_model(SHIPPED.read_bytes(), READINGS, labels, image_size)
+
+
+@pytest.mark.parametrize("readings", [("labels",), ("people",), ("labels", "people"), (*READINGS, "labels"), ()])
+def test_a_model_of_other_readings_or_in_another_order_is_refused(readings):
+    shown = " and ".join(readings)
+    with pytest.raises(BrokenOnnxModel, match=f"into 7 probabilities each for {shown}"):
+        check_onnx_model(SHIPPED.read_bytes(), readings, 7, 48)
+
+
+def test_a_model_of_one_reading_is_refused_for_a_manifest_with_two(model):
+    content = export_paths(model).onnx.read_bytes()
+    assert check_onnx_model(content, ["labels"], 7, 48)
+    with pytest.raises(BrokenOnnxModel, match="each for people and labels"):
+        check(content)
 
 
 def append_operator(model: onnx.ModelProto, kind: str, **attributes: object) -> None:
@@ -169,11 +194,16 @@ def move_output_to_input(model: onnx.ModelProto) -> None:
     model.graph.input.append(model.graph.output.pop())
 
 
+def rename_result(model: onnx.ModelProto, reading: str) -> None:
+    """Let the operator that gives a reading give "before" instead."""
+    next(node for node in model.graph.node if reading in node.output).output[0] = "before"
+
+
 def add_up_all_faces(model: onnx.ModelProto) -> None:
     """The output then has one row, although the file says that it has one for each face."""
-    model.graph.node[-1].output[0] = "before"
+    rename_result(model, "labels")
     model.graph.initializer.append(numpy_helper.from_array(np.array([0]), "first"))
-    model.graph.node.append(helper.make_node("ReduceMean", ["before", "first"], ["probabilities"], keepdims=1))
+    model.graph.node.append(helper.make_node("ReduceMean", ["before", "first"], ["labels"], keepdims=1))
 
 
 def append_padding(model: onnx.ModelProto, padded: str, pads: list[int], name: str) -> None:
@@ -226,7 +256,7 @@ def state_a_false_shape(model: onnx.ModelProto) -> None:
     for node in (
         helper.make_node("Cast", ["pixels"], ["whole"], to=TensorProto.INT64),
         helper.make_node("Reshape", ["whole", "flat"], ["pads"]),
-        helper.make_node("Pad", ["probabilities", "pads"], ["more"]),
+        helper.make_node("Pad", ["labels", "pads"], ["more"]),
     ):
         model.graph.node.append(node)
     model.graph.initializer.append(numpy_helper.from_array(np.array([-1]), "flat"))
@@ -250,6 +280,23 @@ def cast_to_text(model: onnx.ModelProto) -> None:
 
 def free_another_dimension(model: onnx.ModelProto) -> None:
     model.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "height"
+
+
+def rename_an_output(model: onnx.ModelProto) -> None:
+    model.graph.output[0].name = model.graph.node[0].output[0]
+
+
+def swap_the_outputs(model: onnx.ModelProto) -> None:
+    model.graph.output.append(model.graph.output[0])
+    del model.graph.output[0]
+
+
+def leave_out_an_output(model: onnx.ModelProto) -> None:
+    model.graph.output.pop()
+
+
+def give_a_reading_other_labels(model: onnx.ModelProto) -> None:
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 8
 
 
 def rename_input(model: onnx.ModelProto) -> None:
@@ -278,6 +325,10 @@ REFUSALS = {
     rename_input: "does not turn",
     free_another_dimension: "does not turn",
     move_output_to_input: "does not turn",
+    rename_an_output: "does not turn",
+    swap_the_outputs: "does not turn",
+    leave_out_an_output: "does not turn",
+    give_a_reading_other_labels: "does not turn",
     state_a_false_shape: "has a tensor of unknown shape",
     add_up_all_faces: "is damaged",
     omit_a_tensor: "is damaged",
@@ -293,7 +344,7 @@ def test_a_model_that_no_export_writes_is_refused(change: Callable[[onnx.ModelPr
     model = onnx.load(SHIPPED)
     change(model)
     with pytest.raises(BrokenOnnxModel, match=f"{REFUSALS[change]}.* Export it again"):
-        check_onnx_model(model.SerializeToString(), labels=7, image_size=48)
+        check(model.SerializeToString())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc, which has the peak of a process's memory")
@@ -319,33 +370,33 @@ print(peak() - before)
 def test_a_file_that_hides_another_format_is_read_as_onnx():
     """onnxruntime takes a file with ORTM at byte 4 for its own format, although protobuf skips this as unknown."""
     hidden = b"\x08\x0a\x12\x04ORTM" + SHIPPED.read_bytes()
-    checked = check_onnx_model(hidden, labels=7, image_size=48)
-    faces = golden_faces(48)
+    checked = check(hidden)
     assert checked[4:8] != b"ORTM"
-    assert np.array_equal(onnx_backend(checked)(faces), onnx_backend(SHIPPED.read_bytes())(faces))
-    assert np.array_equal(onnx_backend(hidden)(faces), onnx_backend(SHIPPED.read_bytes())(faces))
+    assert same_answers(checked, SHIPPED.read_bytes())
+    assert same_answers(hidden, SHIPPED.read_bytes())
 
 
 @pytest.mark.parametrize("path", [(7, 13), (7, 5), (7, 1)], ids=["value_info", "initializer", "node"])
 def test_millions_of_empty_fields_are_refused_before_they_are_parsed(path):
     content = enclose(path[:-1], bytes([path[-1] << 3 | 2, 0]) * 1_000_000)
     with pytest.raises(BrokenOnnxModel, match="has more than 100000 fields"):
-        check_onnx_model(content, labels=7, image_size=48)
+        check(content)
 
 
 @pytest.mark.parametrize("path", [(7, 1, 5, 8), (7, 5, 1), (7, 5, 5)], ids=["ints", "dims", "int32_data"])
 def test_a_million_packed_numbers_are_refused_before_they_are_parsed(path):
     """Each is a byte in the file; in memory, those of an attribute take sixty bytes."""
     with pytest.raises(BrokenOnnxModel, match="has more than 100000 fields or packed numbers"):
-        check_onnx_model(enclose(path, b"\1" * 1_000_000), labels=7, image_size=48)
+        check(enclose(path, b"\1" * 1_000_000))
 
 
-def test_numbers_that_are_no_probabilities_are_refused():
+@pytest.mark.parametrize("reading", READINGS)
+def test_numbers_that_are_no_probabilities_are_refused_in_each_reading(reading):
     model = onnx.load(SHIPPED)
-    model.graph.node[-1].output[0] = "before"
+    rename_result(model, reading)
     model.graph.initializer.append(numpy_helper.from_array(np.float32("nan"), "nan"))
-    model.graph.node.append(helper.make_node("Mul", ["before", "nan"], ["probabilities"]))
-    backend = onnx_backend(check_onnx_model(model.SerializeToString(), labels=7, image_size=48))
+    model.graph.node.append(helper.make_node("Mul", ["before", "nan"], [reading]))
+    backend = onnx_backend(check(model.SerializeToString()))
     with pytest.raises(BrokenOnnxModel, match="no probabilities"):
         backend(golden_faces(48))
 
@@ -354,18 +405,18 @@ def test_an_operator_that_fails_is_one_error_of_ours():
     model = onnx.load(SHIPPED)
     model.graph.initializer.append(numpy_helper.from_array(np.array([10**9]), "far"))
     model.graph.node.append(helper.make_node("Gather", ["pixels", "far"], ["more"], axis=1))
-    model.graph.node[-2].output[0] = "before"
+    rename_result(model, "labels")
     model.graph.node.append(helper.make_node("Cast", ["more"], ["cast"], to=TensorProto.FLOAT))
     model.graph.node.append(helper.make_node("ReduceSum", ["cast"], ["sum"], keepdims=0))
-    model.graph.node.append(helper.make_node("Add", ["before", "sum"], ["probabilities"]))
+    model.graph.node.append(helper.make_node("Add", ["before", "sum"], ["labels"]))
     with pytest.raises(BrokenOnnxModel, match="cannot"):
-        onnx_backend(check_onnx_model(model.SerializeToString(), labels=7, image_size=48))(golden_faces(48))
+        onnx_backend(check(model.SerializeToString()))(golden_faces(48))
 
 
 @pytest.mark.parametrize("content", [b"", b"x" * 100, SHIPPED.read_bytes()[:100_000]], ids=["empty", "text", "cut off"])
 def test_bytes_that_are_no_model_are_refused(content):
     with pytest.raises(BrokenOnnxModel):
-        check_onnx_model(content, labels=7, image_size=48)
+        check(content)
 
 
 def test_a_foreign_model_with_a_matching_digest_is_refused_when_it_is_loaded(model):
@@ -380,4 +431,4 @@ def test_a_model_with_other_weights_is_accepted():
     model = onnx.load(SHIPPED)
     weight = next(weight for weight in model.graph.initializer if len(weight.dims) == 4)
     weight.CopyFrom(numpy_helper.from_array(np.zeros_like(numpy_helper.to_array(weight)), weight.name))
-    check_onnx_model(model.SerializeToString(), labels=7, image_size=48)
+    check(model.SerializeToString())

@@ -13,21 +13,23 @@ from torch import nn
 from dexpression.artifact.export import load_exported
 from dexpression.artifact.quantisation import to_int8, to_onnx
 from dexpression.engine import Backend, onnx_backend
-from dexpression.labels import SEVEN
+from dexpression.labels import READINGS, SEVEN
 from dexpression.network.inference import torch_backend
+from tests.support.exports import export_random_learner
 from tests.support.faces import draw_face
 
 FACES = np.stack([np.asarray(draw_face(label, seed)) for label in SEVEN for seed in range(20)])[:, None]
 
 
 @pytest.fixture(scope="module")
-def learner(exported_learner) -> Learner:
-    return load_exported(exported_learner)[0]
+def learner(tmp_path_factory) -> Learner:
+    """A learner with two heads, so with both readings."""
+    return load_exported(export_random_learner(tmp_path_factory.mktemp("two"), seed=0, heads=2))[0]
 
 
 @pytest.fixture(scope="module")
-def expected(learner) -> np.ndarray:
-    """The learner's own probabilities for all faces."""
+def expected(learner) -> dict[str, np.ndarray]:
+    """The learner's own probabilities of each reading for all faces."""
     return torch_backend(learner)(FACES)
 
 
@@ -49,13 +51,21 @@ def int8_backend(int8) -> Backend:
 def test_the_float32_model_gives_the_learners_answers_for_batches_of_any_length(expected, float32):
     backend = onnx_backend(float32.SerializeToString())
     for count in (1, 3, len(FACES)):
-        assert np.allclose(backend(FACES[:count]), expected[:count], atol=1e-4)
+        answers = backend(FACES[:count])
+        assert list(answers) == list(READINGS)
+        assert all(np.allclose(answers[reading], expected[reading][:count], atol=1e-4) for reading in READINGS)
+
+
+def test_the_two_readings_differ(expected):
+    assert (expected["people"].argmax(axis=1) != expected["labels"].argmax(axis=1)).mean() > 0.2
 
 
 def test_the_int8_model_gives_nearly_the_learners_answers(expected, int8_backend):
     answers = int8_backend(FACES)
-    assert np.abs(answers - expected).mean() < 0.05  # random weights put most faces near a decision boundary
-    assert np.allclose(answers.sum(axis=1), 1, atol=1e-5)
+    assert list(answers) == list(READINGS)
+    for reading, rows in answers.items():
+        assert np.abs(rows - expected[reading]).mean() < 0.05  # random weights put most faces near a decision boundary
+        assert np.allclose(rows.sum(axis=1), 1, atol=1e-5)
 
 
 def test_the_int8_model_has_less_than_a_third_of_the_size(float32, int8):
@@ -73,7 +83,10 @@ def test_an_onnx_model_holds_no_path(int8):
 
 
 def test_many_threads_get_the_same_answers_as_one(int8_backend):
-    one_by_one = [int8_backend(FACES[number : number + 1]) for number in range(len(FACES))]
+    def answer(number: int) -> list[np.ndarray]:
+        return list(int8_backend(FACES[number : number + 1]).values())
+
+    one_by_one = [answer(number) for number in range(len(FACES))]
     with ThreadPoolExecutor(16) as threads:
-        at_once = list(threads.map(lambda number: int8_backend(FACES[number : number + 1]), range(len(FACES))))
+        at_once = list(threads.map(answer, range(len(FACES))))
     assert np.allclose(at_once, one_by_one, atol=1e-6)

@@ -24,9 +24,10 @@ from dexpression.artifact.verification import verify_export, verify_onnx_model
 from dexpression.artifact.weights import encode_weights
 from dexpression.engine import onnx_backend
 from dexpression.errors import BrokenWeights, DigestMismatch, MissingExtra
+from dexpression.labels import READINGS
 from dexpression.network.inference import torch_backend
 from dexpression.settings import Settings
-from tests.support.exports import change_manifest, replace_file
+from tests.support.exports import change_manifest, export_random_learner, replace_file
 from tests.support.server import ROOT
 
 
@@ -47,7 +48,9 @@ def test_a_sound_export_is_verified_and_its_onnx_model_answers_as_its_learner(ex
     faces = golden_faces(48)
     learner, expected = load_exported(path)
     assert manifest.sha256 == expected.sha256
-    assert np.abs(onnx_backend(content)(faces) - torch_backend(learner)(faces)).mean() < 0.03
+    answers, of_learner = onnx_backend(content)(faces), torch_backend(learner)(faces)
+    assert list(answers) == manifest.readings
+    assert all(np.abs(answers[reading] - of_learner[reading]).mean() < 0.03 for reading in manifest.readings)
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pkl", ".onnx", ".json"])
@@ -70,7 +73,8 @@ def test_an_export_without_an_onnx_model_gets_one_in_float32(exported):
     content, manifest = verify_export(exported)
     faces = golden_faces(48)
     assert "onnx" not in manifest.digests
-    assert onnx_backend(content)(faces) == pytest.approx(torch_backend(load_exported(exported)[0])(faces), abs=1e-4)
+    expected = torch_backend(load_exported(exported)[0])(faces)["labels"]
+    assert onnx_backend(content)(faces)["labels"] == pytest.approx(expected, abs=1e-4)
 
 
 def test_an_onnx_model_is_verified_without_its_learner(model):
@@ -81,9 +85,32 @@ def test_an_onnx_model_is_verified_without_its_learner(model):
     assert learner_obstacle(model) == "dexpression.safetensors is not there"
 
 
-def test_an_onnx_model_that_does_not_give_its_recorded_answers_is_refused(model):
-    change_manifest(model, golden=[[1.0, 0, 0, 0, 0, 0, 0]] * 16)
+@pytest.fixture(scope="module")
+def two_readings(tmp_path_factory) -> Path:
+    """The learner's file of an export with both readings."""
+    return export_random_learner(tmp_path_factory.mktemp("two"), seed=0, heads=2)
+
+
+@pytest.mark.parametrize("reading", READINGS)
+def test_an_onnx_model_that_does_not_give_its_recorded_answers_of_a_reading_is_refused(two_readings, reading, tmp_path):
+    model = Path(shutil.copytree(two_readings.parent, tmp_path / "copy")) / two_readings.name
+    assert verify_onnx_model(model).manifest.readings == list(READINGS)
+    golden = Manifest.read(export_paths(model).manifest).golden
+    change_manifest(model, golden=golden | {reading: [[1.0, 0, 0, 0, 0, 0, 0]] * 16})
     with pytest.raises(DigestMismatch, match=r"dexpression\.onnx does not answer as recorded"):
+        verify_onnx_model(model)
+    with pytest.raises(BrokenWeights, match="no longer answers"):
+        verify_export(model)
+
+
+def test_an_onnx_model_with_its_readings_exchanged_is_refused(two_readings, tmp_path):
+    model = Path(shutil.copytree(two_readings.parent, tmp_path / "copy")) / two_readings.name
+    exchanged = onnx.load(export_paths(model).onnx)
+    people, labels = exchanged.graph.output
+    for node in exchanged.graph.node:
+        node.output[:] = [{people.name: labels.name, labels.name: people.name}.get(name, name) for name in node.output]
+    replace_file(export_paths(model).onnx, exchanged.SerializeToString())
+    with pytest.raises(DigestMismatch, match="does not answer as recorded"):
         verify_onnx_model(model)
 
 

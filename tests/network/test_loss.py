@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from dexpression.network.loss import EmotionLoss
+from dexpression.network.loss import EmotionLoss, Readout, default_readouts
 
 LOGITS = torch.tensor([[2.0, 0.5, -1.0], [0.1, 0.2, 0.3]])
+BOTH_HEADS = torch.stack([LOGITS, LOGITS.flip(1)], dim=1)
 LABELS = torch.tensor([0, 2])
 VOTES = torch.tensor([[0.0, 0.5, 0.5], [0.0, 0.0, 0.0]])  # distributions; the second face has no votes
 
@@ -37,19 +38,42 @@ def test_a_network_with_one_head_ignores_the_votes():
     assert torch.equal(EmotionLoss()(LOGITS, LABELS, VOTES), EmotionLoss()(LOGITS, LABELS))
 
 
-@pytest.mark.parametrize(("blend", "temperature"), [(0.0, 1.0), (0.25, 2.0), (1.0, 0.5)])
-def test_the_probabilities_are_a_blend_of_both_heads_at_one_temperature(blend, temperature):
-    by_votes = LOGITS.flip(1)
-    probabilities = EmotionLoss(blend=blend, temperature=temperature).activation(torch.stack([LOGITS, by_votes], dim=1))
-    by_label, by_votes = (logits.div(temperature).softmax(1) for logits in (LOGITS, by_votes))
-    assert torch.allclose(probabilities, (1 - blend) * by_label + blend * by_votes)
+@pytest.mark.parametrize(("vote_share", "temperature"), [(0.0, 1.0), (0.25, 2.0), (1.0, 0.5)])
+def test_a_readout_averages_both_heads_at_one_temperature(vote_share, temperature):
+    by_label, by_votes = (logits.div(temperature).softmax(1) for logits in (LOGITS, LOGITS.flip(1)))
+    assert torch.allclose(
+        Readout(vote_share, temperature)(BOTH_HEADS), (1 - vote_share) * by_label + vote_share * by_votes
+    )
 
 
-def test_probabilities_are_multiplied_by_the_class_factors_and_sum_to_one():
+def test_a_readout_multiplies_by_the_class_factors_and_its_probabilities_sum_to_one():
     factors = torch.tensor([1.0, 4.0, 0.5])
     expected = LOGITS.softmax(1) * factors
-    probabilities = EmotionLoss(class_factors=factors).activation(LOGITS)
-    assert torch.allclose(probabilities, expected / expected.sum(1, keepdim=True))
+    assert torch.allclose(Readout(class_factors=factors)(LOGITS), expected / expected.sum(1, keepdim=True))
+
+
+def test_each_readout_gives_its_own_probabilities_and_the_first_is_the_default():
+    people = Readout(1.0, 2.0, torch.tensor([1.0, 4.0, 0.5]))
+    labels = Readout(0.15, 0.5)
+    loss = EmotionLoss(readouts={"people": people, "labels": labels})
+    of_people, of_labels = loss.probabilities(BOTH_HEADS)
+    assert torch.equal(of_people, people(BOTH_HEADS))
+    assert torch.equal(of_labels, labels(BOTH_HEADS))
+    assert torch.equal(loss.activation(BOTH_HEADS), of_people)
+    assert not torch.allclose(of_people, of_labels, atol=0.1)
+
+
+def test_before_calibration_each_reading_is_one_head():
+    loss = EmotionLoss(readouts=default_readouts(heads=2))
+    assert list(loss.readouts) == ["people", "labels"]
+    people, labels = loss.probabilities(BOTH_HEADS)
+    assert torch.equal(people, LOGITS.flip(1).softmax(1))
+    assert torch.equal(labels, LOGITS.softmax(1))
+
+
+def test_a_network_with_one_head_has_the_reading_of_the_labels_alone():
+    assert list(default_readouts(heads=1)) == list(EmotionLoss().readouts) == ["labels"]
+    assert torch.equal(EmotionLoss().activation(LOGITS), LOGITS.softmax(1))
 
 
 def test_class_weights_scale_the_loss_of_each_label():

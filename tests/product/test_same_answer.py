@@ -22,8 +22,9 @@ from PIL import Image
 from dexpression.__main__ import main
 from dexpression.artifact.golden import golden_faces
 from dexpression.artifact.manifest import Manifest, export_paths, load_onnx_model
+from dexpression.engine import onnx_backend
 from dexpression.faces import FaceDetector
-from dexpression.labels import FIVE, SEVEN
+from dexpression.labels import FIVE, READINGS, SEVEN, ReadingName
 from dexpression.prediction import Predictor
 from dexpression.settings import Settings
 from tests.support.faces import encode
@@ -34,8 +35,11 @@ pytestmark = pytest.mark.slow
 
 FOLDER = Settings.model_path
 MANIFEST, ONNX_MODEL, _, LEARNER = export_paths(FOLDER)
-RECORDED = np.array(Manifest.read(MANIFEST).golden)  # the learner's golden answers
+# The learner's golden answers of each reading.
+RECORDED = {reading: np.array(rows) for reading, rows in Manifest.read(MANIFEST).golden.items()}
 PICTURES = [encode(Image.fromarray(pixels[0])) for pixels in golden_faces(48)]
+
+each_reading = pytest.mark.parametrize("reading", READINGS)
 
 # Allowed differences of a probability.
 FLOAT32 = 1e-3  # the largest one, between two runs of one model
@@ -50,9 +54,17 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def int8_answers() -> np.ndarray:
-    """The answers of the ONNX model to the golden faces."""
-    return predict_all(Predictor.load(ONNX_MODEL))
+def int8_readings() -> dict[ReadingName, np.ndarray]:
+    """The answers of the ONNX model to the golden faces in each reading, without a predictor around it."""
+    content, manifest = load_onnx_model(ONNX_MODEL)
+    assert manifest.readings == list(READINGS)
+    return onnx_backend(content)(golden_faces(48))
+
+
+@pytest.fixture(scope="module")
+def int8_answers(int8_readings: dict[ReadingName, np.ndarray]) -> np.ndarray:
+    """The answers in the reading that is the default."""
+    return int8_readings["people"]
 
 
 def to_row(answer: dict[str, object]) -> list[float]:
@@ -61,8 +73,8 @@ def to_row(answer: dict[str, object]) -> list[float]:
     return list(answer["probabilities"].values())
 
 
-def predict_all(predictor: Predictor) -> np.ndarray:
-    return np.array([to_row(predictor.predict(picture).to_dict()) for picture in PICTURES])
+def predict_all(predictor: Predictor, reading: ReadingName | None = None) -> np.ndarray:
+    return np.array([to_row(predictor.predict(picture, reading=reading).to_dict()) for picture in PICTURES])
 
 
 def predict_by_command(capsys: pytest.CaptureFixture[str], folder: Path, *options: str) -> np.ndarray:
@@ -78,8 +90,8 @@ def post(url: str, body: bytes, content_type: str) -> dict[str, object]:
         return json.load(response)
 
 
-def to_json(picture: bytes, prefix: str = "") -> bytes:
-    return json.dumps({"image": prefix + base64.b64encode(picture).decode()}).encode()
+def to_json(picture: bytes, prefix: str = "", **parameters: str) -> bytes:
+    return json.dumps({"image": prefix + base64.b64encode(picture).decode()} | parameters).encode()
 
 
 FORMS = {
@@ -95,28 +107,37 @@ def test_plain_fastai_gives_the_golden_answers():
         warnings.simplefilter("ignore")  # fastai warns about pickle
         learner = load_learner(LEARNER)
     answers = [learner.predict(picture) for picture in PICTURES]
-    assert np.array([probabilities.tolist() for *_, probabilities in answers]) == pytest.approx(RECORDED, abs=FLOAT32)
-    assert [label for label, *_ in answers] == [SEVEN[index] for index in RECORDED.argmax(axis=1)]
+    assert np.array([probabilities.tolist() for *_, probabilities in answers]) == pytest.approx(
+        RECORDED["people"], abs=FLOAT32
+    )
+    assert [label for label, *_ in answers] == [SEVEN[index] for index in RECORDED["people"].argmax(axis=1)]
 
 
-def test_a_predictor_of_the_learner_gives_the_golden_answers():
-    assert predict_all(Predictor.load(LEARNER)) == pytest.approx(RECORDED, abs=FLOAT32)
+@each_reading
+def test_a_predictor_of_the_learner_gives_the_golden_answers(reading):
+    assert predict_all(Predictor.load(LEARNER), reading) == pytest.approx(RECORDED[reading], abs=FLOAT32)
 
 
-def test_the_command_line_with_the_learner_gives_the_golden_answers(capsys, tmp_path):
-    assert predict_by_command(capsys, tmp_path, "--model", str(LEARNER)) == pytest.approx(RECORDED, abs=FLOAT32)
+@each_reading
+def test_the_command_line_with_the_learner_gives_the_golden_answers(capsys, tmp_path, reading):
+    answers = predict_by_command(capsys, tmp_path, "--model", str(LEARNER), "--reading", reading)
+    assert answers == pytest.approx(RECORDED[reading], abs=FLOAT32)
 
 
-def test_the_onnx_model_answers_nearly_as_the_learner_does(int8_answers):
-    assert np.abs(int8_answers - RECORDED).mean() < INT8_GOLDEN
-    second, first = np.sort(RECORDED, axis=1)[:, -2:].T
+@each_reading
+def test_the_onnx_model_answers_nearly_as_the_learner_does(int8_readings, reading):
+    int8, recorded = int8_readings[reading], RECORDED[reading]
+    assert np.abs(int8 - recorded).mean() < INT8_GOLDEN
+    second, first = np.sort(recorded, axis=1)[:, -2:].T
     is_clear = first - second > 10 * INT8  # these pictures are not faces: two labels may be nearly as likely
     assert is_clear.any()
-    assert (int8_answers.argmax(axis=1) == RECORDED.argmax(axis=1))[is_clear].all()
+    assert (int8.argmax(axis=1) == recorded.argmax(axis=1))[is_clear].all()
 
 
 def test_a_predictor_of_the_folder_answers_by_the_onnx_model(int8_answers):
-    assert np.abs(int8_answers - RECORDED).max() > 10 * FLOAT32  # the learner's answers would be another result
+    assert (
+        np.abs(int8_answers - RECORDED["people"]).max() > 10 * FLOAT32
+    )  # the learner's answers would be another result
     assert predict_all(Predictor.load(FOLDER)) == pytest.approx(int8_answers, abs=FLOAT32)
 
 
@@ -125,6 +146,34 @@ def test_a_predictor_of_the_folder_answers_by_the_onnx_model(int8_answers):
 )
 def test_the_command_line_answers_by_the_onnx_model(capsys, tmp_path, int8_answers, options):
     assert predict_by_command(capsys, tmp_path, *options) == pytest.approx(int8_answers, abs=FLOAT32)
+
+
+READING_PLACES = {
+    "query": lambda url, picture, reading: post(f"{url}?reading={reading}", picture, "image/png"),
+    "form": lambda url, picture, reading: post(url, multipart(picture, fields=[("reading", reading)]), MULTIPART),
+    "json": lambda url, picture, reading: post(url, to_json(picture, reading=reading), "application/json"),
+}
+
+
+@each_reading
+def test_http_command_line_and_python_give_the_numbers_of_the_onnx_model_for_each_reading(
+    server, int8_readings, capsys, tmp_path, reading
+):
+    answers = {"Python": predict_all(Predictor.load(FOLDER), reading)}
+    answers["command line"] = predict_by_command(capsys, tmp_path, "--reading", reading)
+    for place, ask in READING_PLACES.items():
+        answered = [ask(f"{server.url}/v1/predict", picture, reading) for picture in PICTURES]
+        assert {answer["reading"] for answer in answered} == {reading}
+        answers[place] = np.array([to_row(answer) for answer in answered])
+    for source, rows in answers.items():
+        assert rows == pytest.approx(int8_readings[reading], abs=FLOAT32), source
+
+
+def test_the_readings_name_another_label_for_some_picture(server, int8_readings):
+    people, labels = (int8_readings[reading].argmax(axis=1) for reading in READINGS)
+    picture = PICTURES[int(np.flatnonzero(people != labels)[0])]
+    results = [READING_PLACES["form"](f"{server.url}/v1/predict", picture, reading)["result"] for reading in READINGS]
+    assert results[0] == post(f"{server.url}/v1/predict", multipart(picture), MULTIPART)["result"] != results[1]
 
 
 def test_64_threads_get_the_answers_of_one_thread(int8_answers):

@@ -42,10 +42,10 @@ class BlockingPredictor(StubPredictor):
         super().__init__()
         self.started, self._allowed = threading.Semaphore(0), threading.Semaphore(0)
 
-    def predict(self, picture: Picture, detect: str = "auto", whole: bool = False) -> Reading:
+    def predict(self, picture: Picture, *arguments: Any) -> Reading:
         self.started.release()
         assert self._allowed.acquire(timeout=DEADLINE_SECONDS)
-        return super().predict(picture, detect, whole)
+        return super().predict(picture, *arguments)
 
     def allow(self, calls: int = 1000) -> None:
         self._allowed.release(calls)

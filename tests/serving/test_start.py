@@ -112,6 +112,11 @@ def test_a_start_with_a_bad_setting_fails_with_one_line_that_names_it(exported_l
     assert_start_fails(Server(exported_learner, DEXPRESSION_WORKERS="many"), "DEXPRESSION_WORKERS is 'many'")
 
 
+def test_a_start_with_a_reading_that_the_model_lacks_fails_with_one_line(exported_learner):
+    message = "DEXPRESSION_READING is people, but the model has only labels. Unset it."
+    assert_start_fails(Server(exported_learner, DEXPRESSION_READING="people"), message)
+
+
 def test_a_start_on_a_port_in_use_fails_with_one_line(exported_learner):
     with socket.create_server(("127.0.0.1", 0)) as other_program:
         port = other_program.getsockname()[1]

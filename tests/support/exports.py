@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from fastai.learner import Learner
+from torch import nn
 
 import tests.support.torch_on_cpu  # noqa: F401
 from dexpression.artifact.export import export_learner
@@ -16,17 +17,21 @@ from dexpression.artifact.manifest import export_paths
 from dexpression.artifact.quantisation import to_onnx
 from dexpression.labels import SEVEN
 from dexpression.network.architecture import DeXpression
-from dexpression.network.loss import EmotionLoss
+from dexpression.network.loss import EmotionLoss, default_readouts
 from dexpression.network.transforms import inference_dataloaders
 from tests.support.faces import draw_face
 
 
-def export_random_learner(folder: Path, seed: int) -> Path:
-    """Export a learner of seven labels with random weights into `folder`; returns the path of its .pkl file."""
+def export_random_learner(folder: Path, seed: int, heads: int = 1) -> Path:
+    """Export a learner of seven labels with random weights into `folder`; returns the path of its .pkl file.
+
+    With two heads it has both readings, which differ.
+    """
     torch.manual_seed(seed)
-    network = DeXpression.compact(7).eval()
+    network = DeXpression.compact(7, heads=heads).eval()
     _spread_logits(network)
-    learner = Learner(inference_dataloaders(SEVEN, 48), network, loss_func=EmotionLoss())
+    loss = EmotionLoss(readouts=default_readouts(heads))
+    learner = Learner(inference_dataloaders(SEVEN, 48), network, loss_func=loss)
     export_learner(learner, folder, 48, {}, to_onnx(learner, 48).SerializeToString())
     return export_paths(folder).learner
 
@@ -48,6 +53,7 @@ def _spread_logits(network: DeXpression) -> None:
     """Scale the last layer so that drawn faces get different labels; random weights give nearly equal logits."""
     faces = torch.stack([torch.from_numpy(np.array(draw_face(label, 0))) for label in SEVEN]).float() / 64 - 2
     with torch.no_grad():
-        logits, linear = network(faces[:, None]), network.classifier[-1]
+        logits = network(faces[:, None]).flatten(1)
+        *_, linear = (module for module in network.classifier if isinstance(module, nn.Linear))
         linear.bias.copy_((linear.bias - logits.mean(0)) / logits.std(0))
         linear.weight.div_(logits.std(0)[:, None])

@@ -104,13 +104,15 @@ def target_onnx() -> Target:
     from dexpression.artifact.onnx_model import check_onnx_model
     from dexpression.engine import onnx_backend
     from dexpression.errors import ArtifactError
+    from dexpression.labels import READINGS
 
     face = np.zeros((1, 1, 48, 48), np.uint8)
 
     def check(data: bytes) -> None:
         with contextlib.suppress(ArtifactError):
-            checked = check_onnx_model(data, labels=7, image_size=48)
-            assert onnx_backend(checked, threads=1)(face).shape == (1, 7)
+            checked = check_onnx_model(data, READINGS, labels=7, image_size=48)
+            answers = onnx_backend(checked, threads=1)(face)
+            assert [(reading, rows.shape) for reading, rows in answers.items()] == [(name, (1, 7)) for name in READINGS]
 
     return check
 
@@ -163,6 +165,8 @@ def _small_onnx_model() -> bytes:
     import numpy as np
     from onnx import TensorProto, helper, numpy_helper
 
+    from dexpression.labels import READINGS
+
     nodes = [
         helper.make_node("Cast", ["pixels"], ["cast"], to=TensorProto.FLOAT),
         helper.make_node(
@@ -173,7 +177,7 @@ def _small_onnx_model() -> bytes:
         helper.make_node("MaxPool", ["restored"], ["pooled"], kernel_shape=[2, 2], strides=[2, 2], pads=[0] * 4),
         helper.make_node("ReduceMean", ["pooled", "sides"], ["means"], keepdims=1),
         helper.make_node("Reshape", ["means", "flat"], ["features"], allowzero=1),
-        helper.make_node("Softmax", ["features"], ["probabilities"], axis=1),
+        *(helper.make_node("Softmax", ["features"], [reading], axis=1) for reading in READINGS),
     ]
     constants = {
         "kernels": np.ones((7, 1, 3, 3), np.float32), "scale": np.float32(0.1), "zero": np.uint8(0),
@@ -181,7 +185,7 @@ def _small_onnx_model() -> bytes:
     }  # fmt: skip
     ends = [
         helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["faces", 1, 48, 48]),
-        helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["faces", 7]),
+        *(helper.make_tensor_value_info(reading, TensorProto.FLOAT, ["faces", 7]) for reading in READINGS),
     ]
     weights = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
     graph = helper.make_graph(nodes, "small", ends[:1], ends[1:], weights)

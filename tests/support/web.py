@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from werkzeug.test import TestResponse
 
+from dexpression.labels import READINGS, ReadingName
 from dexpression.picture import Box, Picture
 from dexpression.reading import FaceReading, Prediction, Reading
 from dexpression.settings import Settings
@@ -12,10 +15,15 @@ from tests.support.faces import draw_face, encode
 MULTIPART = "multipart/form-data; boundary=cut"
 
 
-def multipart(*contents: bytes, name: str = "face.png") -> bytes:
-    """The body that `curl -F file=@face.png` sends; werkzeug's test client would write a large one to disk."""
+def multipart(*contents: bytes, name: str = "face.png", fields: Sequence[tuple[str, str]] = ()) -> bytes:
+    """The body that `curl -F file=@face.png -F name=value` sends; `fields` are names and values.
+
+    werkzeug's test client would write a large one to disk.
+    """
     head = f'--cut\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\n'.encode()
-    return b"".join(head + content + b"\r\n" for content in contents) + b"--cut--\r\n"
+    files = b"".join(head + content + b"\r\n" for content in contents)
+    field = '--cut\r\nContent-Disposition: form-data; name="{}"\r\n\r\n{}\r\n'
+    return files + "".join(field.format(*given) for given in fields).encode() + b"--cut--\r\n"
 
 
 def post_request(body: bytes, content_type: str = MULTIPART) -> bytes:
@@ -25,13 +33,15 @@ def post_request(body: bytes, content_type: str = MULTIPART) -> bytes:
 
 
 ANSWER = {"ANGRY": 0.1, "DISGUST": 0.0, "FEAR": 0.1, "HAPPY": 0.3, "NEUTRAL": 0.1, "SAD": 0.4, "SURPRISE": 0.0}
+LABELS_ANSWER = ANSWER | {"ANGRY": 0.3, "HAPPY": 0.1}
 RESULT = {"split": "valid", "n": 9, "accuracy": 0.7, "balanced_accuracy": 0.6, "ece": 0.1, "recall": {"SAD": None}}
 PUBLIC_FACTS = {
     "name": "dexpression",
     "sha256": "0a",
     "labels": list(ANSWER),
     "created": "2026-11-24",
-    "results": {"seven": RESULT},
+    "readings": list(READINGS),
+    "results": {"people": {"seven": RESULT}, "labels": {"seven": RESULT}},
     "input": {"width": 48, "height": 48, "mode": "grey", "mean": 0.5, "std": 0.25},
     **{name: {} for name in ("versions", "network", "data", "calibration")},
 }
@@ -41,10 +51,10 @@ PROBLEM_MEMBERS = {"type", "title", "status", "detail", "code", "error", "reques
 
 
 class StubPredictor:
-    """A predictor with fixed answers, whose attributes a test may set.
+    """A predictor with fixed answers, one for each reading, whose attributes a test may set.
 
-    Its most probable label, SAD, is not among the five labels of POST /. It finds one face, or none without `has_face`,
-    and raises `failure` if there is one. `seen` has every picture that it was called with.
+    Their most probable label, SAD, is not among the five labels of POST /. It finds one face, or none without
+    `has_face`, and raises `failure` if there is one. `seen` has every picture that it was called with.
     """
 
     failure: Exception | None = None
@@ -53,15 +63,19 @@ class StubPredictor:
     def __init__(self) -> None:
         self.seen: list[Picture] = []
 
-    def predict(self, picture: Picture, detect: str = "auto", whole: bool = False) -> Reading:
+    def predict(
+        self, picture: Picture, detect: str = "auto", whole: bool = False, reading: ReadingName | None = None
+    ) -> Reading:
         if self.failure:
             raise self.failure
         self.seen.append(picture)
+        name = reading or READINGS[0]
+        prediction = Prediction(LABELS_ANSWER if name == "labels" else ANSWER)
         size = picture.width, picture.height
         if not self.has_face and detect != "never":
-            return Reading(*size, [], Prediction(ANSWER) if whole else None)
+            return Reading(*size, [], name, prediction if whole else None)
         detection_confidence = None if detect == "never" else 0.9
-        return Reading(*size, [FaceReading(Box(1, 2, 30, 40), detection_confidence, Prediction(ANSWER))])
+        return Reading(*size, [FaceReading(Box(1, 2, 30, 40), detection_confidence, prediction)], name)
 
     def public_facts(self) -> dict[str, object]:
         return PUBLIC_FACTS

@@ -58,11 +58,13 @@ def test_the_command_prints_each_fold_and_the_mean_and_deviation(tmp_path, capsy
 
 
 @pytest.mark.slow
-def test_factors_and_temperature_fitted_to_the_tested_faces_are_not_used(tmp_path, monkeypatch):
+def test_readouts_fitted_to_the_tested_faces_are_not_used(tmp_path, monkeypatch):
     scored = []
     monkeypatch.setattr(
         crossvalidation, "evaluate_learner", lambda learner: scored.append(learner) or evaluate_learner(learner)
     )
     folder = write_class_folders(tmp_path / "faces", 6, labels=("HAPPY", "SAD"))
     crossvalidate(folder, dataclasses.replace(QUICK, epochs=1, batch_size=4), tmp_path / "runs", folds=2)
-    assert [(learner.loss_func.class_factors, learner.loss_func.temperature) for learner in scored] == [(None, 1.0)] * 2
+    readouts = [readout for learner in scored for readout in learner.loss_func.readouts.values()]
+    facts = [(readout.vote_share, readout.temperature, readout.class_factors) for readout in readouts]
+    assert facts == [(0.0, 1.0, None)] * 2

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from fastai.learner import Learner
 
-from dexpression.errors import DataError
+from dexpression.errors import DataError, UnknownReading
 from dexpression.labels import FIVE, SEVEN
 from dexpression.network.inference import torch_backend
 from dexpression.prediction import FaceClassifier, load_classifier
 from dexpression.reading import Prediction
 from dexpression.training.evaluation import (
     calibration_error,
+    count_confusions,
     evaluate,
     evaluate_backend,
     evaluate_learner,
@@ -20,6 +21,8 @@ from dexpression.training.evaluation import (
     score,
 )
 from dexpression.training.fitting import create_learner, recipe_dataloaders
+from dexpression.training.sources import read_faces
+from tests.support.exports import export_random_learner
 from tests.support.faces import write_class_folders, write_votes
 from tests.support.recipes import QUICK
 
@@ -36,6 +39,12 @@ PREDICTIONS = [
 @pytest.fixture(scope="module")
 def classifier(exported_learner) -> FaceClassifier:
     return load_classifier(exported_learner)[0]
+
+
+@pytest.fixture(scope="module")
+def two_readings(tmp_path_factory) -> FaceClassifier:
+    """A classifier with two heads, so with both readings."""
+    return load_classifier(export_random_learner(tmp_path_factory.mktemp("two"), seed=0, heads=2))[0]
 
 
 def untrained(source) -> Learner:
@@ -113,19 +122,48 @@ def test_the_ferplus_majority_vote_can_be_the_truth(classifier, class_folders):
     assert [sum(row) for row in result.confusion] == [0, 0, 0, 70, 0]
 
 
+def test_the_reading_that_is_named_is_scored(two_readings, class_folders):
+    faces = read_faces(class_folders, 48).faces
+    confusions = {}
+    for reading in ("people", "labels"):
+        predicted = [answer.emotion for answer in two_readings.predict([face.image for face in faces], reading)]
+        expected = count_confusions([face.label for face in faces], predicted, SEVEN).tolist()
+        confusions[reading] = evaluate(two_readings, class_folders, reading=reading).confusion
+        assert confusions[reading] == expected
+    assert confusions["people"] != confusions["labels"]
+    assert evaluate(two_readings, class_folders).confusion == confusions["people"]  # the default
+
+
+def test_a_model_without_a_head_for_votes_refuses_the_reading_of_people(classifier, class_folders):
+    with pytest.raises(UnknownReading, match=r"has no reading 'people'.* FER\+ votes\. It has: labels"):
+        evaluate(classifier, class_folders, reading="people")
+    assert evaluate(classifier, class_folders) == evaluate(classifier, class_folders, reading="labels")
+
+
 def test_missing_votes_are_refused_with_the_place_to_put_them(classifier, class_folders):
     with pytest.raises(DataError, match=r"No FER\+ votes in faces or beside it. Put ferplus.csv or fer2013new.csv"):
         evaluate(classifier, class_folders, truth="votes")
 
 
-def test_a_learner_is_scored_by_each_label_set_that_it_knows_and_by_votes(class_folders):
-    write_votes(class_folders / "fer2013new.csv", None, 70)
+def test_a_learner_is_scored_by_labels_and_by_votes_in_each_label_set_that_it_knows(class_folders):
+    write_votes(class_folders / "fer2013new.csv", None, 70)  # every majority vote is for HAPPY
     results = evaluate_learner(untrained(class_folders))
-    assert {name: result.n for name, result in results.items()} == {"five": 5, "seven": 7, "votes": 7}
+    counts = {reading: {name: one.n for name, one in sets.items()} for reading, sets in results.items()}
+    assert counts == {"people": {"five": 7, "seven": 7}, "labels": {"five": 5, "seven": 7}}
+    rows = {reading: [sum(row) for row in sets["seven"].confusion] for reading, sets in results.items()}
+    assert rows == {"people": [0, 0, 0, 7, 0, 0, 0], "labels": [1] * 7}
+
+
+def test_a_learner_without_votes_is_scored_by_labels_alone(class_folders):
+    assert list(evaluate_learner(untrained(class_folders))) == ["labels"]
 
 
 def test_a_learner_and_its_backend_get_the_same_scores(class_folders):
+    write_votes(class_folders / "fer2013new.csv", None, 70)
     learner = untrained(class_folders)
-    scores = evaluate_learner(learner)["seven"], evaluate_backend(torch_backend(learner), learner)
-    assert scores[0].confusion == scores[1].confusion
-    assert scores[0].ece == pytest.approx(scores[1].ece, abs=1e-4)
+    by_learner, by_backend = evaluate_learner(learner), evaluate_backend(torch_backend(learner), learner)
+    assert list(by_learner) == list(by_backend) == ["people", "labels"]
+    for reading, sets in by_learner.items():
+        for name, one in sets.items():
+            assert one.confusion == by_backend[reading][name].confusion
+            assert one.ece == pytest.approx(by_backend[reading][name].ece, abs=1e-4)

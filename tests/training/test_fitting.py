@@ -13,8 +13,10 @@ from fastai.learner import Learner
 from dexpression.artifact.export import load_exported
 from dexpression.errors import RecipeError
 from dexpression.labels import SEVEN
+from dexpression.network.architecture import DeXpression
 from dexpression.training import fitting
 from dexpression.training.fitting import (
+    average_weights,
     class_weights,
     create_learner,
     fit,
@@ -112,7 +114,8 @@ def test_a_learner_is_not_created_with_an_unresolved_precision(split_folders):
         ("epochs", 4, False, False),
         ("student_epochs", 5, False, True),
         ("teachers", 2, False, True),
-        ("blend", 0.7, True, True),  # it changes probabilities, not weights
+        ("jpeg", 0.5, False, False),
+        ("start_share", 0.5, True, True),  # it changes the result of a run, not the run
     ],
 )
 def test_a_run_is_named_by_the_options_that_decide_what_it_learns(
@@ -155,6 +158,16 @@ def test_a_start_with_other_labels_is_refused(split_folders, exported_learner):
     recipe = dataclasses.replace(QUICK, labels="five", start=exported_learner)
     with pytest.raises(RecipeError, match=r"is for 7 labels .* this run is for 5 labels"):
         create_learner(recipe_dataloaders(split_folders, recipe), recipe)
+
+
+def test_a_network_has_a_readout_for_each_head(split_folders):
+    recipe = dataclasses.replace(QUICK, votes=0.0)
+    write_votes(split_folders / "fer2013new.csv", None, 1070)
+    readings = [
+        list(create_learner(recipe_dataloaders(split_folders, given), given).loss_func.readouts)
+        for given in (QUICK, recipe)
+    ]
+    assert readings == [["people", "labels"], ["labels"]]
 
 
 def test_a_start_without_a_head_for_votes_is_refused_for_faces_with_votes(split_folders, exported_learner):
@@ -205,7 +218,8 @@ def test_a_network_learns_to_tell_drawn_faces_apart(tmp_path, precision):
 @pytest.mark.slow
 def test_the_head_for_votes_learns_the_votes(class_folders, tmp_path):
     write_votes(class_folders / "fer2013new.csv", None, 70)  # every face has most votes for happiness
-    learner = fitted(class_folders, tmp_path, dataclasses.replace(QUICK, epochs=4, blend=1.0))
+    learner = fitted(class_folders, tmp_path, dataclasses.replace(QUICK, epochs=4))
+    learner.loss_func.readouts["people"].vote_share = 1.0  # whatever calibration found
     assert learner.get_preds()[0].argmax(dim=1).tolist() == [SEVEN.index("HAPPY")] * 7
 
 
@@ -216,3 +230,13 @@ def test_training_faces_grow_from_32_to_48_pixels_and_validation_faces_have_48(s
     fitted(split_folders, tmp_path, dataclasses.replace(QUICK, batch_size=42), note)
     assert sides[True] == [32, 40, 48]
     assert set(sides[False]) == {48}
+
+
+def test_weights_and_statistics_are_averaged_with_those_of_the_start():
+    networks = [DeXpression.compact(2) for _ in range(2)]
+    before = [{name: tensor.clone() for name, tensor in network.state_dict().items()} for network in networks]
+    average_weights(*networks, share=0.25)
+    for name, tensor in networks[0].state_dict().items():
+        if tensor.is_floating_point():
+            assert torch.allclose(tensor, 0.75 * before[0][name] + 0.25 * before[1][name], atol=1e-6)
+    assert all(torch.equal(tensor, before[1][name]) for name, tensor in networks[1].state_dict().items())

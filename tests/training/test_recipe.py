@@ -23,7 +23,7 @@ from tests.support.server import ROOT
         ("epochs", "3", "1 to 10000"),
         ("batch_size", 1, "2 to 65536"),
         ("learning_rate", 0.0, "1e-08 to 10.0"),
-        ("blend", 1.1, "0.0 to 1.0"),
+        ("blur", 2.1, "0.0 to 2.0"),
         ("weight_decay", float("nan"), "0.0 to 1.0"),
         ("teachers", 0, "1 to 100"),
     ],
@@ -48,7 +48,7 @@ def test_an_unknown_choice_is_refused_with_the_known_ones(name, choices):
     assert str(refused.value) == f"{name} is 'other'. It takes {choices}."
 
 
-@pytest.mark.parametrize(("name", "limits"), [("seed", (0, 2**31)), ("blend", (0.0, 1.0)), ("epochs", (1, 10_000))])
+@pytest.mark.parametrize(("name", "limits"), [("seed", (0, 2**31)), ("cover", (0.0, 2.0)), ("epochs", (1, 10_000))])
 def test_both_limits_of_a_range_are_allowed(name, limits):
     assert [getattr(Recipe(**{name: limit}), name) for limit in limits] == list(limits)
 

@@ -67,12 +67,11 @@ def test_the_exported_learner_and_its_onnx_model_give_the_same_answer(output):
 
 def test_the_manifest_records_data_scores_calibration_and_history(output):
     manifest = Manifest.read(output.manifest)
-    factors = load_exported(output.learner)[0].loss_func.class_factors.tolist()
+    [readout] = load_exported(output.learner)[0].loss_func.readouts.values()
     assert manifest.labels == list(FIVE)
     assert manifest.data["images"]["train"] == dict.fromkeys(FIVE, 6)
-    assert manifest.results["five"]["n"] == 10
-    assert manifest.calibration["factors"] == dict(zip(FIVE, factors, strict=True))
-    assert len(set(factors)) > 1
+    assert manifest.results["labels"]["five"]["n"] == manifest.results["float32"]["labels"]["five"]["n"] == 10
+    assert manifest.calibration["labels"]["temperature"] == readout.temperature != 1
     assert len(manifest.history["epochs"][0]) == len(manifest.history["columns"]) == 3
 
 
@@ -114,10 +113,10 @@ def test_a_stopped_self_distillation_continues_to_the_same_weights(split_folders
     assert all(torch.equal(one, other) for one, other in weights)
 
 
-def test_another_blend_of_the_heads_needs_no_training(split_folders, tmp_path, monkeypatch):
+def test_a_finished_self_distillation_is_not_trained_again(split_folders, tmp_path, monkeypatch):
     trained(split_folders, tmp_path, WITH_STUDENT)
     forbid_training(monkeypatch)
-    trained(split_folders, tmp_path, dataclasses.replace(WITH_STUDENT, blend=0.7))
+    trained(split_folders, tmp_path, WITH_STUDENT)
     assert len(list(tmp_path.glob("compact-*"))) == 3  # two teachers and the student
 
 
@@ -128,12 +127,15 @@ def test_without_student_epochs_only_one_network_is_trained(split_folders, tmp_p
 
 def test_a_network_with_a_head_for_votes_can_continue_on_faces_without_votes(class_folders, tmp_path):
     votes = write_votes(class_folders / "fer2013new.csv", None, 70)
-    recipe = dataclasses.replace(ONE_EPOCH, blend=1.0)
-    train(class_folders, recipe, tmp_path / "model", tmp_path / "runs")
+    first = train(class_folders, ONE_EPOCH, tmp_path / "model", tmp_path / "runs")
     votes.unlink()
-    recipe = dataclasses.replace(recipe, start=tmp_path / "model", student_epochs=1)
-    train(class_folders, recipe, tmp_path / "next", tmp_path / "runs")
-    assert load_exported(tmp_path / "next")[0].loss_func.blend == 0
+    recipe = dataclasses.replace(ONE_EPOCH, start=tmp_path / "model", student_epochs=1)
+    last = train(class_folders, recipe, tmp_path / "next", tmp_path / "runs")
+    assert first.readings == last.readings == ["people", "labels"]
+    assert last.calibration["people"] == {"vote_share": 1.0, "temperature": 1.0, "factors": {}}  # without votes to fit
+    assert list(first.results) == ["split", "float32", "people", "labels"]
+    assert first.results["people"]["seven"]["n"] == 7
+    assert last.results["people"] == {}
 
 
 def test_label_sets_and_votes_that_no_face_has_are_left_out_of_the_results(tmp_path):
@@ -141,4 +143,5 @@ def test_label_sets_and_votes_that_no_face_has_are_left_out_of_the_results(tmp_p
     votes = write_votes(tmp_path / "faces" / "fer2013new.csv", None, 20)
     votes.write_text(votes.read_text().replace("0,8,0,0,0,0,0,0,0,2", "4,4,0,0,0,0,0,0,0,2"))  # no majority
     manifest = train(tmp_path / "faces", ONE_EPOCH, tmp_path / "model", tmp_path / "runs")
-    assert set(manifest.results) == {"split", "seven", "int8"}
+    sets = {reading: list(manifest.results[reading]) for reading in manifest.readings}
+    assert sets == {"people": [], "labels": ["seven"]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,16 @@ import pytest
 
 from dexpression.errors import DataError
 from dexpression.labels import SEVEN
-from dexpression.training.sources import VOTE_COLUMNS, add_votes, find_votes, move_to_label, read_faces, read_votes
+from dexpression.training.sources import (
+    VOTE_COLUMNS,
+    Face,
+    FaceSet,
+    add_votes,
+    find_votes,
+    move_to_label,
+    read_faces,
+    read_votes,
+)
 from tests.support.faces import draw_face, write_class_folders, write_votes
 
 
@@ -132,6 +142,38 @@ def test_either_file_of_votes_fits_folders_and_fer2013_csv(kind, name, class_fol
     assert find_votes(source) == votes
     faces = add_votes(read_faces(source, 48), votes).faces
     assert {face.votes["happiness"] for face in faces} == {8}
+
+
+@pytest.mark.parametrize(
+    ("votes", "majority"),
+    [
+        ({"happiness": 6, "sadness": 4}, "HAPPY"),
+        ({"happiness": 5, "sadness": 5}, None),  # a tie
+        ({"happiness": 4, "sadness": 3, "fear": 3}, None),  # the most votes are no majority
+        ({"happiness": 4, "sadness": 3, "fear": 1, "anger": 1, "disgust": 1}, "HAPPY"),  # single votes do not count
+        ({"happiness": 3, "sadness": 2, "unknown": 1, "NF": 1}, "HAPPY"),
+        ({"happiness": 4, "unknown": 4, "sadness": 2}, None),  # unknown and NF count among all votes
+        ({"happiness": 5, "NF": 5}, None),
+        ({"unknown": 8, "happiness": 2}, None),  # a majority for what is no label of ours
+        ({"NF": 8, "happiness": 2}, None),
+        ({"contempt": 6, "neutral": 4}, "CONTEMPT"),
+        ({"happiness": 1}, None),
+        (dict.fromkeys(VOTE_COLUMNS, 1), None),
+        (dict.fromkeys(VOTE_COLUMNS, 0), None),
+        (None, None),
+    ],
+    ids=str,
+)
+def test_the_majority_vote_is_that_of_barsoum_et_al_2016(votes, majority):
+    counts = None if votes is None else dict.fromkeys(VOTE_COLUMNS, 0) | votes
+    face = Face("0.png", "SAD", None, draw_face("SAD", 0), votes=counts)
+    assert face.majority == majority
+
+
+def test_faces_without_a_majority_vote_are_left_out_and_the_others_labelled_by_it():
+    face = Face("0.png", "SAD", None, draw_face("SAD", 0))
+    seen = [replace(face, votes=votes) for votes in ({"anger": 8, "fear": 1}, {"anger": 5, "fear": 5}, None)]
+    assert [kept.label for kept in FaceSet("drawn", seen).by_majority().faces] == ["ANGRY"]
 
 
 def test_votes_that_lack_a_face_are_refused_with_its_name(class_folders):

@@ -78,6 +78,9 @@ def test_a_reading_names_every_face_the_model_and_the_request(client):
     [face] = body["faces"]
     assert face["box"] == {"x": 1, "y": 2, "width": 29, "height": 38}
     assert (face["detection_confidence"], face["probabilities"]) == (0.9, ANSWER)
+    assert (body["reading"], client.post("/?detail=full", json={"image": IN_JSON}).get_json()["reading"]) == (
+        "people", "people",
+    )  # fmt: skip
     assert body["model"] == {"name": "dexpression", "sha256": "0a"}
     assert body["request_id"] == response.headers["X-Request-ID"]
 
@@ -113,7 +116,8 @@ def test_parameters_choose_the_labels_and_the_lowest_confidence(client, address,
         ("detect=", "detect is ''. Input should be 'auto', 'always' or 'never'"),
         ("min_confidence=2", "min_confidence is '2'. Input should be less than or equal to 1"),
         ("min_confidence=nan", "finite"),
-        ("label=five", "no parameter label. Known: labels, detect"),
+        ("reading=votes", "reading is 'votes'. Input should be 'people' or 'labels'"),
+        ("label=five", "no parameter label. Known: labels, reading, detect"),
         ("labels=five&labels=seven", "labels is given more than once"),
     ],
 )
@@ -122,6 +126,90 @@ def test_the_error_for_a_bad_parameter_names_it_its_value_and_the_allowed_values
     response = upload(client, FACE, address=f"{path}?{query}")
     assert_refused(response, 400, "bad_parameter")
     assert message in response.get_json(force=True)["detail"]
+
+
+def send(client: FlaskClient, place: str, path: str, parameters: dict[str, object], **query: object) -> TestResponse:
+    """Send a face with `parameters` in the query, in form fields or in JSON members, and others in the query."""
+    body: dict[str, object] = {"data": multipart(FACE), "content_type": MULTIPART}
+    if place == "query":
+        query |= parameters
+    elif place == "form":
+        body["data"] = multipart(FACE, fields=[(name, str(value)) for name, value in parameters.items()])
+    else:
+        body = {"json": {"image": IN_JSON} | parameters}
+    return client.post(path, query_string=query, headers={"X-Request-ID": "same"}, **body)
+
+
+PLACES = ("query", "form", "json")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("labels", "seven"),
+        ("reading", "labels"),
+        ("detect", "never"),
+        ("min_confidence", 0.51),
+        ("detail", "full"),
+        ("on_no_face", "error"),
+    ],
+)
+def test_a_parameter_changes_the_answer_alike_in_the_query_a_form_field_and_a_json_member(
+    client, predictor, name, value
+):
+    predictor.has_face = name not in ("detect", "on_no_face")
+    query = {} if name == "detail" else {"detail": "full"}
+    answers = {send(client, place, "/", {name: value}, **query).data for place in PLACES}
+    assert len(answers) == 1
+    assert send(client, "query", "/", {}, **query).data not in answers
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_an_unknown_parameter_is_refused_by_name_wherever_it_is(client, place):
+    response = send(client, place, "/v1/predict", {"detail": "full"})
+    assert_refused(response, 400, "bad_parameter")
+    message = "There is no parameter detail. Known: labels, reading, detect, min_confidence."
+    assert response.get_json(force=True)["detail"] == message
+
+
+@pytest.mark.parametrize(("place", "parameter"), [("form", "reading"), ("json", "reading"), ("form", "file")])
+def test_a_parameter_in_query_and_body_is_refused_and_so_is_the_name_of_the_picture(client, place, parameter):
+    response = send(client, place, "/", {parameter: "labels"}, reading="labels")
+    assert_refused(response, 400, "bad_parameter")
+    expected = "reading is given more than once" if parameter == "reading" else "There is no parameter file"
+    assert expected in response.get_json(force=True)["detail"]
+
+
+def test_a_form_field_that_is_given_twice_is_refused(client):
+    body = multipart(FACE, fields=[("labels", "five"), ("labels", "five")])
+    response = client.post("/", data=body, content_type=MULTIPART)
+    assert_refused(response, 400, "bad_parameter")
+    assert "labels is given more than once" in response.get_json(force=True)["detail"]
+
+
+@pytest.mark.parametrize("name", ["labels", "reading", "detect", "min_confidence"])
+@pytest.mark.parametrize("value", [None, True, ["five"], {"a": 1}, 1e999, "\ud800"])
+def test_a_json_member_that_is_no_allowed_text_or_number_is_refused(client, name, value):
+    response = send(client, "json", "/v1/predict", {name: value})
+    assert_refused(response, 400, "bad_parameter")
+    assert response.get_json(force=True)["detail"].startswith(f"The parameter {name} is ")
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_model_without_votes_refuses_the_reading_of_people_with_the_reason(client, monkeypatch, place):
+    monkeypatch.setitem(PUBLIC_FACTS, "readings", ["labels"])
+    response = send(client, place, "/", {"reading": "people"})
+    assert_refused(response, 400, "bad_parameter")
+    message = "reading is 'people'. This model was trained without FER+ votes. It has only labels."
+    assert message in response.get_json(force=True)["detail"]
+
+
+def test_the_setting_chooses_the_reading_unless_the_request_does(predictor):
+    client = create_app(Service(predictor), Settings(reading="labels")).test_client()
+    addresses = ("/?detail=full", "/v1/predict", "/v1/predict?reading=people")
+    answers = [upload(client, FACE, address=address).get_json() for address in addresses]
+    assert [answer["reading"] for answer in answers] == ["labels", "labels", "people"]
+    assert upload(client, FACE).get_json() == {"result": "ANGRY"}
 
 
 def test_labels_that_the_model_does_not_know_are_a_bad_parameter(predictor, monkeypatch):

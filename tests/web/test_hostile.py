@@ -136,17 +136,21 @@ VALUES = strategies.recursive(
     strategies.none() | strategies.booleans() | strategies.floats() | strategies.text(),
     lambda inner: strategies.lists(inner, max_size=3) | strategies.dictionaries(BYTES.map(repr), inner, max_size=3),
 )
+NAMES = strategies.sampled_from(["labels", "reading", "detect", "min_confidence", "detail", "on_no_face"])
+GIVEN = strategies.sampled_from(["five", "labels", "auto", "0.5", "nan", "1e999", "full"])
+QUERIES = strategies.dictionaries(NAMES | strategies.text(max_size=9), GIVEN | strategies.text(max_size=9), max_size=3)
+MEMBERS = strategies.dictionaries(NAMES | strategies.text(max_size=9), GIVEN | VALUES, max_size=3)
+IN_JSON = base64.b64encode(encode(FACE)).decode()
 BODIES = strategies.one_of(
     strategies.binary(max_size=300),
     strategies.builds(
         lambda head, tail: head + multipart(encode(FACE))[len(head) : -1 - len(tail)] + tail, BYTES, BYTES
     ),
     VALUES.map(lambda value: json.dumps({"image": value}).encode()),
+    MEMBERS.map(lambda members: json.dumps({"image": IN_JSON} | members).encode()),
+    QUERIES.map(lambda fields: multipart(encode(FACE), fields=[*fields.items()])),
 )
 TYPES = strategies.sampled_from([MULTIPART, "multipart/form-data", "application/json", "image/png", "text/plain", ""])
-NAMES = strategies.sampled_from(["labels", "detect", "min_confidence", "detail", "on_no_face"])
-GIVEN = strategies.sampled_from(["five", "auto", "0.5", "nan", "1e999", "full"])
-QUERIES = strategies.dictionaries(NAMES | strategies.text(max_size=9), GIVEN | strategies.text(max_size=9), max_size=3)
 
 
 @settings(max_examples=400, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))

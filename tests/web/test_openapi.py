@@ -71,6 +71,16 @@ def test_the_document_lists_the_same_parameters_that_requests_are_checked_for():
         assert all(parameter["description"] for parameter in listed)
 
 
+def test_form_and_json_describe_the_same_parameters_beside_the_picture():
+    for path, model in (("/", RootParameters), ("/v1/predict", Parameters)):
+        content = openapi_document()["paths"][path]["post"]["requestBody"]["content"]
+        for kind, picture in (("multipart/form-data", "file"), ("application/json", "image")):
+            schema = content[kind]["schema"]
+            assert list(schema["properties"]) == [picture, *model.model_fields]
+            assert (schema["required"], schema["additionalProperties"]) == ([picture], False)
+            assert all(schema["properties"][name]["description"] for name in model.model_fields)
+
+
 def test_the_document_names_openapi_3_1():
     document = app(StubPredictor()).test_client().get("/openapi.json").get_json()
     assert document["openapi"].startswith("3.1")

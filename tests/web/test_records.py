@@ -37,7 +37,7 @@ def send(client: FlaskClient, *contents: bytes, path: str = "/", **headers: str)
         ([FACE], "dexpression_requests_total", {"route": "/", "method": "POST", "status": "200"}),
         ([b"not a picture"], "dexpression_requests_total", {"route": "/", "method": "POST", "status": "422"}),
         ([FACE, b"not a picture"], "dexpression_rejects_total", {"code": "undecodable_image"}),
-        ([FACE], "dexpression_answers_total", {"label": "SAD"}),
+        ([FACE], "dexpression_answers_total", {"label": "SAD", "reading": "people"}),
         ([FACE], "dexpression_picture_faces_count", {}),
         ([FACE], "dexpression_request_seconds_count", {"route": "/"}),
     ],
@@ -46,6 +46,12 @@ def test_a_request_is_counted_once(client, contents, name, labels):
     before = count(client, name, **labels)
     send(client, *contents)
     assert count(client, name, **labels) == before + 1
+
+
+def test_a_prediction_is_counted_by_the_reading_that_the_request_chose(client):
+    before = count(client, "dexpression_answers_total", label="SAD", reading="labels")
+    client.post("/v1/predict?reading=labels", data=FACE, content_type="image/png")
+    assert count(client, "dexpression_answers_total", label="SAD", reading="labels") == before + 1
 
 
 def test_all_unknown_addresses_are_counted_under_one_route(client):
