@@ -6,18 +6,18 @@ ARG PYTHON_IMAGE=python:3.13-slim
 
 # No digest of pipenv is checked, so it has a stage of its own, out of which only these lists are read.
 FROM ${PYTHON_IMAGE} AS requirements
+ENV PIP_NO_CACHE_DIR=1
 WORKDIR /requirements
-RUN --mount=type=cache,target=/root/.cache/pip \
-    python -m pip install pipenv==2026.10.3
+RUN python -m pip install pipenv==2026.10.3
 COPY Pipfile Pipfile.lock ./
 RUN pipenv requirements --hash --categories build > build.txt \
     && pipenv requirements --hash --categories serve > serve.txt \
     && pipenv requirements --hash > train.txt
 
 FROM ${PYTHON_IMAGE} AS build
+ENV PIP_NO_CACHE_DIR=1
 WORKDIR /build
-RUN --mount=type=cache,target=/root/.cache/pip \
-    --mount=type=bind,from=requirements,source=/requirements,target=/requirements \
+RUN --mount=type=bind,from=requirements,source=/requirements,target=/requirements \
     python -m pip install --require-hashes --only-binary :all: --requirement /requirements/build.txt
 COPY LICENSE README.md pyproject.toml ./
 COPY model model
@@ -26,14 +26,13 @@ RUN python -m pip wheel --no-deps --no-build-isolation --wheel-dir /wheel .
 
 # What both images have. A system that refuses root can judge a user by its number only.
 FROM ${PYTHON_IMAGE} AS base
-ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+ENV PIP_NO_CACHE_DIR=1 PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 # The image of Python comes without the bytecode of its library, and without it the server takes twice as long to start.
 RUN python -m compileall -q -x site-packages "$(python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')" \
     && useradd --uid 10001 --no-create-home dexpression
 
 FROM base AS train
-RUN --mount=type=cache,target=/root/.cache/pip \
-    --mount=type=bind,from=requirements,source=/requirements,target=/requirements \
+RUN --mount=type=bind,from=requirements,source=/requirements,target=/requirements \
     python -m pip install --require-hashes --only-binary :all: --requirement /requirements/train.txt
 RUN --mount=type=bind,from=build,source=/wheel,target=/wheel \
     python -m pip install --no-deps /wheel/*.whl && python -m pip check
@@ -45,8 +44,7 @@ ENTRYPOINT ["dexpression"]
 CMD ["--help"]
 
 FROM base AS serve
-RUN --mount=type=cache,target=/root/.cache/pip \
-    --mount=type=bind,from=requirements,source=/requirements,target=/requirements \
+RUN --mount=type=bind,from=requirements,source=/requirements,target=/requirements \
     python -m pip install --require-hashes --only-binary :all: --requirement /requirements/serve.txt
 # Without pip, which the server does not need, scanners do not report the libraries that are copied into it.
 RUN --mount=type=bind,from=build,source=/wheel,target=/wheel \

@@ -21,7 +21,7 @@ COULD_NOT_RUN = StartError("The process that verifies the model died.")
 
 
 class StubWorker:
-    """Remembers the models that it received, and whether it was told that it is not ready."""
+    """Records the models that it received, and whether it has to report that it is not ready."""
 
     def __init__(self) -> None:
         self.models: list[OnnxModel] = []
