@@ -115,16 +115,18 @@ def _evaluate(options: argparse.Namespace) -> None:
     from dexpression.training.groups import evaluate_groups
 
     classifier, _ = load_classifier(options.model)
-    data = options.folder, options.labels, options.split, options.truth, options.votes_file
     truth = "the FER+ majority" if options.truth == "votes" else "the labels"
     logging.getLogger(PACKAGE).info("The reading %s is compared with %s.", classifier.choose(options.reading), truth)
+    faces, labels = labelled_faces(
+        classifier, options.folder, options.labels, options.split, options.truth, options.votes_file
+    )
     evaluation: Evaluation | Robustness | GroupScores
     if options.conditions:
-        evaluation = evaluate_conditions(classifier, *labelled_faces(classifier, *data), options.reading)
+        evaluation = evaluate_conditions(classifier, faces, labels, options.reading)
     elif options.groups:
-        evaluation = evaluate_groups(classifier, *labelled_faces(classifier, *data), options.groups, options.reading)
+        evaluation = evaluate_groups(classifier, faces, labels, options.groups, options.reading)
     else:
-        evaluation = evaluate(classifier, *data, options.reading)
+        evaluation = evaluate(classifier, faces, labels, options.reading)
     print(json.dumps(evaluation.to_dict(), allow_nan=False) if options.json else evaluation.table())
 
 

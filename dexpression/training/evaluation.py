@@ -66,22 +66,10 @@ class Evaluation:
 
 
 def evaluate(
-    classifier: FaceClassifier,
-    source: Path,
-    labels: LabelSet | None = None,
-    split: Split | None = None,
-    truth: Truth = "labels",
-    votes: Path | None = None,
-    reading: ReadingName | None = None,
+    classifier: FaceClassifier, faces: Sequence[Face], labels: Sequence[str], reading: ReadingName | None = None
 ) -> Evaluation:
-    """Score a reading of a model on class folders or fer2013.csv; raises DataError or UnknownReading.
-
-    Without `labels`, all labels of the model are scored. Without `split`, a source that has splits is scored on valid.
-    The truth is either the labels or the FER+ majority vote. The file of votes is `votes`, or lies in the source or
-    beside it.
-    """
-    faces, vocabulary = labelled_faces(classifier, source, labels, split, truth, votes)
-    return score([face.label for face in faces], list(predict_faces(classifier, faces, reading)), vocabulary)
+    """Score a reading of a model on these faces, as if `labels` were the only ones; raises UnknownReading."""
+    return score([face.label for face in faces], list(predict_faces(classifier, faces, reading)), labels)
 
 
 def labelled_faces(
@@ -92,7 +80,12 @@ def labelled_faces(
     truth: Truth = "labels",
     votes: Path | None = None,
 ) -> tuple[Sequence[Face], Sequence[str]]:
-    """Read the faces that `evaluate` scores, each with its true label, and the labels to choose from."""
+    """Read faces to score from class folders or fer2013.csv, each with its true label, and the labels to choose from.
+
+    Without `labels`, these are all labels of the model. Without `split`, a source that has splits is scored on valid.
+    The truth is either the labels or the FER+ majority vote. The file of votes is `votes`, or lies in the source or
+    beside it. Raises DataError.
+    """
     vocabulary = LABEL_SETS[labels] if labels else classifier.labels
     found = read_faces(source, classifier.image_size)
     logger.info(found.report())

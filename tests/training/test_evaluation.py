@@ -12,11 +12,13 @@ from dexpression.network.inference import torch_backend
 from dexpression.prediction import FaceClassifier, load_classifier
 from dexpression.reading import Prediction
 from dexpression.training.evaluation import (
+    Evaluation,
     calibration_error,
     count_confusions,
     evaluate,
     evaluate_backend,
     evaluate_learner,
+    labelled_faces,
     reliability,
     score,
 )
@@ -45,6 +47,11 @@ def classifier(exported_learner) -> FaceClassifier:
 def two_readings(tmp_path_factory) -> FaceClassifier:
     """A classifier with two heads, so with both readings."""
     return load_classifier(export_random_learner(tmp_path_factory.mktemp("two"), seed=0, heads=2))[0]
+
+
+def evaluate_source(classifier, source, labels=None, *, reading=None, **options) -> Evaluation:
+    """Score the faces of a source, as the command `evaluate` does."""
+    return evaluate(classifier, *labelled_faces(classifier, source, labels, **options), reading)
 
 
 def untrained(source) -> Learner:
@@ -95,7 +102,7 @@ def test_a_confidence_of_1_falls_into_the_last_bin():
 
 @pytest.mark.parametrize(("labels", "n", "vocabulary"), [(None, 70, SEVEN), ("seven", 70, SEVEN), ("five", 50, FIVE)])
 def test_class_folders_are_scored_over_the_chosen_labels(classifier, class_folders, labels, n, vocabulary):
-    result = evaluate(classifier, class_folders, labels)
+    result = evaluate_source(classifier, class_folders, labels)
     assert (result.n, tuple(result.recall)) == (n, vocabulary)
     assert np.sum(result.confusion) == n
 
@@ -103,22 +110,22 @@ def test_class_folders_are_scored_over_the_chosen_labels(classifier, class_folde
 def test_repeated_images_all_count(classifier, tmp_path):
     write_class_folders(tmp_path / "a", 2)
     write_class_folders(tmp_path / "a" / "happy" / "again", 2, labels=("HAPPY",))
-    assert evaluate(classifier, tmp_path / "a").n == 16
+    assert evaluate_source(classifier, tmp_path / "a").n == 16
 
 
 def test_the_valid_split_is_scored_unless_another_is_named(classifier, split_folders):
-    assert evaluate(classifier, split_folders).n == 14
-    assert evaluate(classifier, split_folders, split="train").n == 42
+    assert evaluate_source(classifier, split_folders).n == 14
+    assert evaluate_source(classifier, split_folders, split="train").n == 42
 
 
 def test_a_missing_split_is_refused_with_those_that_exist(classifier, split_folders):
     with pytest.raises(DataError, match="has no test split; it has train, valid"):
-        evaluate(classifier, split_folders, split="test")
+        evaluate_source(classifier, split_folders, split="test")
 
 
 def test_the_ferplus_majority_vote_can_be_the_truth(classifier, class_folders):
     write_votes(class_folders.parent / "fer2013new.csv", None, 70)  # every majority vote is for HAPPY
-    result = evaluate(classifier, class_folders, "five", truth="votes")
+    result = evaluate_source(classifier, class_folders, "five", truth="votes")
     assert [sum(row) for row in result.confusion] == [0, 0, 0, 70, 0]
 
 
@@ -128,21 +135,21 @@ def test_the_reading_that_is_named_is_scored(two_readings, class_folders):
     for reading in ("people", "labels"):
         predicted = [answer.emotion for answer in two_readings.predict([face.image for face in faces], reading)]
         expected = count_confusions([face.label for face in faces], predicted, SEVEN).tolist()
-        confusions[reading] = evaluate(two_readings, class_folders, reading=reading).confusion
+        confusions[reading] = evaluate_source(two_readings, class_folders, reading=reading).confusion
         assert confusions[reading] == expected
     assert confusions["people"] != confusions["labels"]
-    assert evaluate(two_readings, class_folders).confusion == confusions["people"]  # the default
+    assert evaluate_source(two_readings, class_folders).confusion == confusions["people"]  # the default
 
 
 def test_a_model_without_a_head_for_votes_refuses_the_reading_of_people(classifier, class_folders):
     with pytest.raises(UnknownReading, match=r"has no reading 'people'.* FER\+ votes\. It has: labels"):
-        evaluate(classifier, class_folders, reading="people")
-    assert evaluate(classifier, class_folders) == evaluate(classifier, class_folders, reading="labels")
+        evaluate_source(classifier, class_folders, reading="people")
+    assert evaluate_source(classifier, class_folders) == evaluate_source(classifier, class_folders, reading="labels")
 
 
 def test_missing_votes_are_refused_with_the_place_to_put_them(classifier, class_folders):
     with pytest.raises(DataError, match=r"No FER\+ votes in faces or beside it. Put ferplus.csv or fer2013new.csv"):
-        evaluate(classifier, class_folders, truth="votes")
+        evaluate_source(classifier, class_folders, truth="votes")
 
 
 def test_a_learner_is_scored_by_labels_and_by_votes_in_each_label_set_that_it_knows(class_folders):
