@@ -102,8 +102,8 @@ def fit_class_factors(readout: Readout, logits: Tensor, truth: Tensor) -> Tensor
 def _class_factors_pay(readout: Readout, logits: Tensor, truth: Tensor) -> bool:
     """Whether factors that are fitted to one half of the faces raise the accuracy on the other half."""
     plain, corrected = 0, 0
-    for part in (slice(0, None, 2), slice(1, None, 2)):
-        other = slice(1 - (part.start or 0), None, 2)
+    even, odd = slice(0, None, 2), slice(1, None, 2)
+    for part, other in ((even, odd), (odd, even)):
         factors = fit_class_factors(readout, logits[part], truth[part])
         plain += _count_right(readout.probabilities(logits[other], readout.temperature, None), truth[other])
         corrected += _count_right(readout.probabilities(logits[other], readout.temperature, factors), truth[other])

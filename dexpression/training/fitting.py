@@ -155,7 +155,7 @@ def run_cycle(
         "columns": list(learner.recorder.metric_names[1:-1]),
         "epochs": [[round(float(value), 4) for value in row] for row in learner.recorder.values],
     }
-    if recipe.start:
+    if recipe.start and recipe.start_share:
         average_weights(learner.model, load_exported(recipe.start)[0].model, recipe.start_share)
     learner.remove_cb(Bfloat16)  # an exported learner answers in float32, so float32 is calibrated and scored
     calibrate(learner)

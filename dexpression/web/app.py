@@ -157,7 +157,7 @@ def _label_picture(picture: Picture, parameters: RootParameters) -> dict[str, An
 
 def _read_picture(picture: Picture, parameters: Parameters) -> dict[str, Any]:
     """The answer of POST /v1/predict: every face."""
-    reading = g.predictor.predict(picture, parameters.detect, False, parameters.reading)
+    reading = g.predictor.predict(picture, parameters.detect, reading=parameters.reading)
     reading = _choose_labels(reading, parameters)
     return _describe_reading(reading, parameters)
 
