@@ -60,12 +60,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _open_streams() -> None:
-    """Let standard output show all text, in escapes where its encoding lacks a character; open what is closed."""
+    """Write text in UTF-8, whatever the encoding of the console or the pipe; open what is closed."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - open until the process ends
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def _flush_output() -> None:
@@ -103,6 +104,7 @@ def _predict(options: argparse.Namespace) -> None:
         options.annotate,
         options.detect,
         options.reading,
+        options.sort_into,
     )
     if failures:
         sys.exit("\n".join(failures))
@@ -111,18 +113,20 @@ def _predict(options: argparse.Namespace) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     from dexpression.prediction import load_classifier
     from dexpression.training.conditions import evaluate_conditions
+    from dexpression.training.digests import warn_of_overlap
     from dexpression.training.evaluation import evaluate, labelled_faces
     from dexpression.training.groups import evaluate_groups
 
-    classifier, _ = load_classifier(options.model)
+    classifier, manifest = load_classifier(options.model)
     truth = "the FER+ majority" if options.truth == "votes" else "the labels"
     logging.getLogger(PACKAGE).info("The reading %s is compared with %s.", classifier.choose(options.reading), truth)
     faces, labels = labelled_faces(
-        classifier, options.folder, options.labels, options.split, options.truth, options.votes_file
+        classifier, options.folder, options.labels, options.split, options.truth, options.votes_file, options.detect
     )
+    warn_of_overlap(manifest, faces)
     evaluation: Evaluation | Robustness | GroupScores
     if options.conditions:
-        evaluation = evaluate_conditions(classifier, faces, labels, options.reading)
+        evaluation = evaluate_conditions(classifier, faces, labels, options.reading, options.detect)
     elif options.groups:
         evaluation = evaluate_groups(classifier, faces, labels, options.groups, options.reading)
     else:
@@ -135,7 +139,7 @@ def _train(options: argparse.Namespace) -> None:
     recipe = _recipe(options)
     from dexpression.training.run import train
 
-    train(options.folder, recipe, options.output, options.runs, options.votes_file)
+    train(options.folder, recipe, options.output, options.runs, options.votes_file, options.force)
 
 
 def _crossvalidate(options: argparse.Namespace) -> None:
@@ -197,17 +201,18 @@ def _add_predict(commands: Commands, model: _Parser) -> None:
         formats.add_argument(f"--{name}", dest="output_format", action="store_const", const=name, help=help_text)
     predict.add_argument("--annotate", type=Path, metavar="DIR", help="write copies with boxes and labels into DIR")
     predict.add_argument(
-        "--detect",
-        choices=get_args(Detect),
-        default="auto",
-        help="auto: detect faces in pictures over 64x64 pixels; always: in all; never: a picture is one face "
-        "(default: auto)",
+        "--sort-into",
+        type=Path,
+        metavar="DIR",
+        help="write each face into a folder of its label in DIR, such as DIR/happy; move the wrong ones, and train on "
+        "DIR",
     )
+    _add_detect(predict)
     predict.set_defaults(command=_predict, output_format="text")
 
 
 def _add_evaluate(commands: Commands, model: _Parser) -> None:
-    from dexpression.training.sources import Split
+    from dexpression.training.face_set import Split
 
     evaluate = commands.add_parser("evaluate", parents=[model], help="score the model on labelled faces")
     evaluate.add_argument("folder", type=Path, metavar="FOLDER", help="class folders, or fer2013.csv")
@@ -222,6 +227,7 @@ def _add_evaluate(commands: Commands, model: _Parser) -> None:
         help="score by labels or by the FER+ majority vote (default: labels)",
     )
     _add_votes_file(evaluate)
+    _add_detect(evaluate)
     kinds = evaluate.add_mutually_exclusive_group()
     kinds.add_argument(
         "--groups", type=Path, metavar="CSV", help="score each group of people; the columns are file and group"
@@ -239,6 +245,9 @@ def _add_train(commands: Commands, recipe: _Parser) -> None:
     )
     _add_votes_file(train)
     train.add_argument("--output", type=Path, default=Path("model"), help="folder for the export (default: model)")
+    train.add_argument(
+        "--force", action="store_true", help="replace the export in the folder even if the new model is worse"
+    )
     train.set_defaults(command=_train)
 
 
@@ -275,6 +284,16 @@ def _model_parser() -> _Parser:
     return parser
 
 
+def _add_detect(command: _Parser) -> None:
+    command.add_argument(
+        "--detect",
+        choices=get_args(Detect),
+        default="auto",
+        help="auto: detect faces in pictures over 64x64 pixels; always: in all; never: a picture is one face "
+        "(default: auto)",
+    )
+
+
 def _add_votes_file(command: _Parser) -> None:
     command.add_argument(
         "--votes-file", type=Path, help="FER+ votes (default: ferplus.csv or fer2013new.csv beside the faces)"
@@ -295,8 +314,12 @@ def _recipe_parser() -> _Parser:
 
 def _add_option(parser: _Parser, field: Field[Any]) -> None:
     default = field.default
+    name = f"--{field.name.replace('_', '-')}"
+    if field.metadata["parse"] is bool:
+        parser.add_argument(name, action="store_true", help=plain_meaning(field))
+        return
     parser.add_argument(
-        f"--{field.name.replace('_', '-')}",
+        name,
         default=default,
         choices=field.metadata["choices"] or None,
         type=field.metadata["parse"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -19,8 +20,11 @@ from dexpression.labels import ReadingName
 from dexpression.picture import PICTURE_SUFFIXES, read_picture
 from dexpression.prediction import Predictor
 from dexpression.reading import Detect, Reading
+from dexpression.sorted_faces import SortedFaces
 
 Format = Literal["text", "csv", "json"]
+
+logger = logging.getLogger(__name__)
 
 COLUMNS = ("path", "face", "x", "y", "width", "height", "detection_confidence", "result", "confidence")
 
@@ -39,30 +43,38 @@ def predict_pictures(
     annotated_folder: Path | None = None,
     detect: Detect = "auto",
     reading: ReadingName | None = None,
+    sorted_folder: Path | None = None,
 ) -> list[str]:
     """Print the reading of every picture, and return one line for each picture that was not read or not copied.
 
-    With `annotated_folder`, copies with boxes and labels are written there. Raises DataError if it cannot be made, or
-    if a copy would replace a picture, and UnknownReading.
+    With `annotated_folder`, copies with boxes and labels are written there. With `sorted_folder`, each face is written
+    into a folder of its label there, and the log says how many. Raises DataError if one of these folders cannot be used
+    (see `AnnotatedCopies` and `SortedFaces`), and UnknownReading.
     """
     predictor.classifier.choose(reading)
     pictures, failures = _find_pictures(files_and_folders)
     names = {path: found.name for path, found in pictures.items()}
     copies = AnnotatedCopies(annotated_folder, names) if annotated_folder else None
     labels = predictor.classifier.labels
+    folders = [given for given in files_and_folders if is_folder(given)]
+    sorted_faces = SortedFaces(sorted_folder, labels, folders) if sorted_folder else None
     for line in header(output_format, labels):
         print(line)
     for path, found in tqdm(pictures.items(), unit="picture", disable=None if len(pictures) > 1 else True):
         try:
-            # Read once, so that a copy shows what was predicted.
+            # Read once, so that a copy or a face shows what was predicted.
             content = read_picture_file(path, follow_links=found.by_name)
             found_faces = predictor.predict(content, detect, reading=reading)
             for line in format_reading(path, found_faces, output_format, labels):
                 tqdm.write(line)  # prints to standard output, above the progress bar
+            if sorted_faces:
+                sorted_faces.write(found.name, read_picture(content), found_faces.faces)
             if copies:
                 copies.write(path, annotate(read_picture(content), found_faces))
         except (PictureError, DataError) as error:
             failures.append(_failure(path, error))
+    if sorted_faces:
+        logger.info("%s", printable(sorted_faces.summary()))
     return failures
 
 

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from secrets import token_hex
 
 from PIL import Image
 
 from dexpression.errors import DataError
-from dexpression.files import file_status, is_folder
+from dexpression.files import identities, make_folders, make_output_folder
 from dexpression.picture import PICTURE_SUFFIXES
 
 MAX_JPEG_SIDE = 65_500  # pixels; for more, the library prints a line of its own
-
-Identity = tuple[int, int]  # device and inode, which no other name of the same file changes
 
 
 class AnnotatedCopies:
@@ -31,11 +28,8 @@ class AnnotatedCopies:
         """
         self._folder = folder
         self._targets = _name_copies(folder, pictures)
-        self._originals = {identity for picture in pictures for identity in _identities(picture)}
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DataError(f"The folder {folder} cannot be made ({error.strerror}). Choose another folder.") from error
+        self._originals = {identity for picture in pictures for identity in identities(picture)}
+        make_output_folder(folder)
         for target in self._targets.values():
             self._refuse_original(target)
 
@@ -44,14 +38,14 @@ class AnnotatedCopies:
         target = self._targets[picture]
         content = _encode(image, target.suffix)
         try:
-            _make_folders(self._folder, target.parent)
+            make_folders(self._folder, target.parent)
             self._refuse_original(target)
             _replace_file(target, content)
         except OSError as error:
             raise DataError(f"The copy {target} cannot be written ({error.strerror}).") from error
 
     def _refuse_original(self, target: Path) -> None:
-        if not self._originals.isdisjoint(_identities(target, follow_links=[False])):
+        if not self._originals.isdisjoint(identities(target, follow_links=[False])):
             raise DataError(f"A copy would replace the picture {target}. Choose another folder for the copies.")
 
 
@@ -75,12 +69,6 @@ def _key(path: Path) -> str:
     return unicodedata.normalize("NFC", str(path)).casefold()
 
 
-def _identities(path: Path, follow_links: Iterable[bool] = (False, True)) -> set[Identity]:
-    """Identify a file; if it is a link, both the link and its target. An empty set if there is no such file."""
-    found = (file_status(path, follow) for follow in follow_links)
-    return {(status.st_dev, status.st_ino) for status in found if status}
-
-
 def _encode(image: Image.Image, suffix: str) -> bytes:
     buffer = io.BytesIO()
     name = Image.registered_extensions()[suffix.lower()]
@@ -92,15 +80,6 @@ def _encode(image: Image.Image, suffix: str) -> bytes:
         size = f"{image.width}x{image.height} pixels"
         raise DataError(f"The copy cannot be written as {name} with {size}. Convert the picture to PNG.") from error
     return buffer.getvalue()
-
-
-def _make_folders(folder: Path, below: Path) -> None:
-    """Make the folders from `folder` down to `below`; raises OSError if one of these is a link."""
-    for part in below.relative_to(folder).parts:
-        folder = folder / part
-        folder.mkdir(exist_ok=True)
-        if not is_folder(folder, follow_links=False):
-            raise OSError(errno.ENOTDIR, f"{folder} is a link, which is not followed")
 
 
 def _replace_file(target: Path, content: bytes) -> None:

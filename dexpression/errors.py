@@ -25,6 +25,14 @@ class RecipeError(DeXpressionError):
     """A training run is not possible with these options."""
 
 
+class BrokenCheckpoint(DeXpressionError):
+    """The checkpoint of a training run is damaged."""
+
+
+class WorseModel(DeXpressionError):
+    """A trained model is worse than the one that its export would replace."""
+
+
 class DataError(DeXpressionError):
     """The faces for training or evaluation, or the pictures to predict, cannot be used as they are."""
 

@@ -78,12 +78,18 @@ class FaceDetector:
 
 
 def crop_face(picture: Image.Image, box: Box, size: int) -> Image.Image:
-    """Crop the square around the centre of a box, kept inside the picture, as grey `size` x `size` pixels."""
-    side = min(CROP_SCALE * box.area**0.5, *picture.size)
-    left = _inside((box.left + box.right - side) / 2, picture.width - side)
-    top = _inside((box.top + box.bottom - side) / 2, picture.height - side)
-    square = (left, top, left + side, top + side)
-    return to_grey(picture.resize((size, size), Image.Resampling.BILINEAR, box=square))
+    """Crop the square of a face, see `face_square`, as grey `size` x `size` pixels."""
+    square = face_square(box, *picture.size)
+    corners = (square.left, square.top, square.right, square.bottom)
+    return to_grey(picture.resize((size, size), Image.Resampling.BILINEAR, box=corners))
+
+
+def face_square(box: Box, width: int, height: int) -> Box:
+    """The square around the centre of a box that is cropped, kept inside a picture of this size."""
+    side = min(CROP_SCALE * box.area**0.5, width, height)
+    left = _inside((box.left + box.right - side) / 2, width - side)
+    top = _inside((box.top + box.bottom - side) / 2, height - side)
+    return Box(left, top, left + side, top + side)
 
 
 def _inside(position: float, largest: float) -> float:

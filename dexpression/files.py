@@ -6,11 +6,11 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from dexpression.errors import UnreadableImage
+from dexpression.errors import DataError, UnreadableImage
 
 MAX_PICTURE_BYTES = 1_000_000_000  # 50 megapixels have 400 million bytes at most, uncompressed
 OPEN_FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)  # opening a pipe must not block
@@ -19,6 +19,7 @@ UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u20
 LINK = "a link, which is not followed"
 
 StrPath = str | os.PathLike[str]
+Identity = tuple[int, int]  # device and inode, which no other name of the same file changes
 
 
 class LeftOut(NamedTuple):
@@ -45,6 +46,29 @@ def is_folder(path: StrPath, follow_links: bool = True) -> bool:
     """Whether the path is a folder or, with `follow_links`, a link to one."""
     status = file_status(path, follow_links)
     return status is not None and stat.S_ISDIR(status.st_mode)
+
+
+def identities(path: StrPath, follow_links: Iterable[bool] = (False, True)) -> set[Identity]:
+    """Identify a file; if it is a link, both the link and its target. An empty set if there is no such file."""
+    found = (file_status(path, follow) for follow in follow_links)
+    return {(status.st_dev, status.st_ino) for status in found if status}
+
+
+def make_output_folder(folder: Path) -> None:
+    """Make a folder that a caller names, and those above it; it may be a link to a folder. Raises DataError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"The folder {folder} cannot be made ({error.strerror}). Choose another folder.") from error
+
+
+def make_folders(folder: Path, below: Path) -> None:
+    """Make the folders from `folder` down to `below`; raises OSError if one of these is a link."""
+    for part in below.relative_to(folder).parts:
+        folder = folder / part
+        folder.mkdir(exist_ok=True)
+        if not is_folder(folder, follow_links=False):
+            raise OSError(errno.ENOTDIR, f"{folder} is {LINK}")
 
 
 def open_regular_file(path: StrPath, flags: int = os.O_RDONLY) -> int:

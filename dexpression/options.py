@@ -38,7 +38,7 @@ def is_allowed(field: Field[Any], value: Any) -> bool:
     if choices:
         return value in choices
     if between is None:
-        return True
+        return field.metadata["parse"] is not bool or isinstance(value, bool)
     kind = int if field.metadata["parse"] is int else (int, float)
     return isinstance(value, kind) and not isinstance(value, bool) and bool(between[0] <= value <= between[1])
 
@@ -49,7 +49,7 @@ def allowed_values(field: Field[Any]) -> str:
     if choices:
         return " or ".join(choices)
     if between is None:
-        return ""
+        return "no or yes" if field.metadata["parse"] is bool else ""
     lowest, highest = between
     return f"{lowest} or more" if highest == math.inf else f"{lowest} to {highest}"
 

@@ -29,11 +29,16 @@ LARGEST_CROP = 64  # pixels a side; cropping a face out of a picture this small 
 class FaceClassifier:
     """Classifies faces that are cropped already."""
 
-    def __init__(self, backend: Backend, manifest: Manifest) -> None:
-        self.labels = tuple(manifest.labels)
-        self.image_size = manifest.image_size
-        self.readings = manifest.readings
+    def __init__(
+        self, backend: Backend, labels: Sequence[str], image_size: int, readings: Sequence[ReadingName]
+    ) -> None:
+        self.labels, self.image_size, self.readings = tuple(labels), image_size, list(readings)
         self._backend = backend
+
+    @classmethod
+    def of_export(cls, backend: Backend, manifest: Manifest) -> FaceClassifier:
+        """Make a classifier of the backend and the manifest of an export."""
+        return cls(backend, manifest.labels, manifest.image_size, manifest.readings)
 
     def choose(self, reading: ReadingName | None) -> ReadingName:
         """The reading itself or, for None, the default of the model; raises UnknownReading."""
@@ -68,9 +73,9 @@ def load_classifier(model: str | os.PathLike[str]) -> tuple[FaceClassifier, Mani
         learner, manifest = load_exported(model)
         from dexpression.network.inference import torch_backend  # seconds of torch, which a missing file does not cost
 
-        return FaceClassifier(torch_backend(learner), manifest), manifest
+        return FaceClassifier.of_export(torch_backend(learner), manifest), manifest
     content, manifest = load_onnx_model(model)
-    return FaceClassifier(onnx_backend(content), manifest), manifest
+    return FaceClassifier.of_export(onnx_backend(content), manifest), manifest
 
 
 class Predictor:
@@ -94,7 +99,7 @@ class Predictor:
     def from_onnx_model(cls, model: OnnxModel, detector: FaceDetector) -> Predictor:
         """Make a predictor whose calls use one thread each, for a process that is called many times at once."""
         content, manifest = model
-        return cls(FaceClassifier(onnx_backend(content, threads=1), manifest), detector, manifest)
+        return cls(FaceClassifier.of_export(onnx_backend(content, threads=1), manifest), detector, manifest)
 
     def public_facts(self) -> dict[str, Any]:
         """What a caller may know about the model; see `Manifest.public_facts`."""
@@ -117,7 +122,7 @@ class Predictor:
         reading = self.classifier.choose(reading)
         loaded = _load(picture)
         image, size = loaded.image, (loaded.width, loaded.height)
-        if detect == "never" or (detect == "auto" and max(size) <= LARGEST_CROP):
+        if is_one_face(loaded, detect):
             face = FaceReading(loaded.to_original(_centred_square(image)), None, self._predict_whole(image, reading))
             return Reading(*size, [face], reading)
         faces = self._read_faces(loaded, reading)
@@ -134,6 +139,11 @@ class Predictor:
     def _predict_whole(self, image: Image.Image, reading: ReadingName) -> Prediction:
         [prediction] = self.classifier.predict([image], reading)
         return prediction
+
+
+def is_one_face(picture: Picture, detect: Detect) -> bool:
+    """Whether the centred square of a picture is taken as the face, so that no face is detected."""
+    return detect == "never" or (detect == "auto" and max(picture.width, picture.height) <= LARGEST_CROP)
 
 
 def name_probabilities(labels: Sequence[str], probabilities: np.ndarray) -> list[Prediction]:

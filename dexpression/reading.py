@@ -7,14 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from dexpression.errors import UnknownLabels
-from dexpression.labels import ReadingName
+from dexpression.labels import UNKNOWN, ReadingName, list_labels
 from dexpression.picture import Box
 
 # auto: detect faces, but treat a picture of at most 64x64 pixels as one face.
 Detect = Literal["auto", "always", "never"]
 
 MIN_FACE_CONFIDENCE = 0.7  # OpenCV's default of 0.9 loses tilted and dim faces
-UNKNOWN = "UNKNOWN"  # the result for a confidence below the caller's minimum
 
 
 @dataclass(frozen=True)
@@ -40,8 +39,8 @@ class Prediction:
         """
         missing = [label for label in labels if label not in self.probabilities]
         if missing:
-            known = ", ".join(self.probabilities)
-            raise UnknownLabels(f"The model does not know {', '.join(missing)}. Choose from {known}.")
+            known = list_labels(list(self.probabilities))
+            raise UnknownLabels(f"The model does not know {list_labels(missing)}. Choose from {known}.")
         chosen = {label: self.probabilities[label] for label in labels}
         total = sum(chosen.values())
         return Prediction({label: value / total if total else 1 / len(chosen) for label, value in chosen.items()})

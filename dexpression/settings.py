@@ -9,8 +9,8 @@ from dataclasses import Field, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from dexpression.errors import SettingError, UnknownReading
-from dexpression.labels import READINGS, ReadingName
+from dexpression.errors import SettingError, UnknownLabels, UnknownReading
+from dexpression.labels import READINGS, ReadingName, label_sets, list_labels
 from dexpression.options import allowed_values, is_allowed, option, plain_meaning
 from dexpression.picture import MAX_PIXELS
 from dexpression.reading import MIN_FACE_CONFIDENCE
@@ -32,8 +32,12 @@ class Settings:
     host: str = option("127.0.0.1", "address to listen on; `0.0.0.0` serves other machines too")
     port: int = option(9874, "port to listen on", between=(1, 65535))
     model_path: Path = option(default_model_path(), "folder of the export, or one of its files")
-    labels: str = option(
-        "five", "labels of `POST /`, `five` or `seven`, unless the request chooses", choices=("five", "seven")
+    labels: str | None = option(
+        None,
+        "labels of `POST /`, `five` or `seven`, unless the request chooses; by default all labels of a model that has "
+        "labels of its own, and `five` of any other",
+        choices=("five", "seven"),
+        parse=str,
     )
     reading: ReadingName | None = option(
         None,
@@ -104,8 +108,12 @@ class Settings:
         return cls(**{names[key].name: _parse(key, text, names[key]) for key, text in given.items()})
 
 
-def require_reading(readings: Sequence[str], settings: Settings) -> None:
-    """Raise UnknownReading if a model has not the reading that the settings ask for."""
+def require_choices(labels: Sequence[str], readings: Sequence[str], settings: Settings) -> None:
+    """Raise UnknownLabels or UnknownReading if a model lacks the labels or the reading that the settings ask for."""
+    if settings.labels and settings.labels not in label_sets(labels):
+        raise UnknownLabels(
+            f"DEXPRESSION_LABELS is {settings.labels}, but the model has only {list_labels(labels)}. Unset it."
+        )
     if settings.reading and settings.reading not in readings:
         raise UnknownReading(
             f"DEXPRESSION_READING is {settings.reading}, but the model has only {', '.join(readings)}. Unset it."
@@ -124,6 +132,7 @@ def shown_default(setting: Field[Any]) -> str:
         "workers": "one per usable core",
         "token": "none",
         "hosts": "none",
+        "labels": "five",
         "reading": "people",
     }
     return shown.get(setting.name, str(setting.default))

@@ -22,7 +22,7 @@ from dexpression.labels import ReadingName
 from dexpression.picture import Picture
 from dexpression.prediction import Predictor
 from dexpression.reading import Detect, Reading
-from dexpression.settings import Settings, require_reading
+from dexpression.settings import Settings, require_choices
 from dexpression.web import create_app
 from dexpression.web.errors import NotReady
 from dexpression.web.metrics import MODEL
@@ -78,12 +78,15 @@ class LazyPredictor:
 
 
 def _load_predictor(settings: Settings) -> Predictor:
-    """Load the ONNX model and the face detector; raises ArtifactError. Imports no torch."""
+    """Load the ONNX model and the face detector; raises ArtifactError, UnknownLabels or UnknownReading.
+
+    Imports no torch.
+    """
     from dexpression.artifact.manifest import load_onnx_model
 
     detector = FaceDetector.load(settings.face_confidence, threads=1)
     predictor = Predictor.from_onnx_model(load_onnx_model(settings.model_path), detector)
-    require_reading(predictor.manifest.readings, settings)
+    require_choices(predictor.manifest.labels, predictor.manifest.readings, settings)
     MODEL.labels(predictor.manifest.sha256).set(1)
     return predictor
 

@@ -15,7 +15,7 @@ from skimage.data import astronaut
 from dexpression.labels import FER2013_ORDER
 from dexpression.prediction import Predictor
 from dexpression.settings import Settings
-from tests.support.faces import draw_face, write_class_folders
+from tests.support.faces import OWN_LABELS, draw_face, write_class_folders
 
 if TYPE_CHECKING:
     from tests.support.server import Server
@@ -35,6 +35,14 @@ def other_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.support.exports import export_random_learner
 
     return export_random_learner(tmp_path_factory.mktemp("other"), seed=1)
+
+
+@pytest.fixture(scope="session")
+def own_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The learner's file of an export with labels of its own, BORED and VERY ATTENTIVE."""
+    from tests.support.exports import export_random_learner
+
+    return export_random_learner(tmp_path_factory.mktemp("own"), seed=2, labels=OWN_LABELS)
 
 
 @pytest.fixture

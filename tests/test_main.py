@@ -20,10 +20,14 @@ from dexpression.__main__ import main
 from dexpression.labels import FIVE, SEVEN
 from dexpression.options import plain_meaning
 from dexpression.settings import Settings
+from dexpression.training.crops import FaceCropper
+from dexpression.training.digests import encode_digests
 from dexpression.training.recipe import Recipe
+from dexpression.training.sources import read_faces
 from dexpression.web import create_app
 from dexpression.web.service import Service
-from tests.support.faces import draw_face, encode
+from tests.support.exports import change_manifest
+from tests.support.faces import OWN_LABELS, draw_face, encode
 from tests.support.server import ROOT
 
 
@@ -95,6 +99,14 @@ def test_a_reading_that_the_model_lacks_is_one_line(class_folders, exported_lear
     assert "\n" not in str(stopped.value.code)
 
 
+@pytest.mark.parametrize("labels", ["five", "seven", "eight"])
+def test_a_label_set_that_the_model_lacks_is_one_line(class_folders, own_model, labels):
+    message = rf"does not know all labels of the set {labels}: it has BORED, VERY ATTENTIVE\. Leave out --labels"
+    with pytest.raises(SystemExit, match=message) as stopped:
+        main(["evaluate", str(class_folders), "--model", str(own_model.parent), "--labels", labels])
+    assert "\n" not in str(stopped.value.code)
+
+
 def test_predict_writes_a_csv_row_for_a_picture_without_a_face_too(portrait, tmp_path, capsys):
     portrait.save(tmp_path / "a photo, of one.png")
     Image.new("L", (100, 100)).save(tmp_path / "blank.png")
@@ -114,6 +126,28 @@ def test_annotate_writes_copies_with_boxes_and_labels(portrait, tmp_path, capsys
     assert sorted(path.name for path in drawn.iterdir()) == ["photo.png", "photo_2.png"]
     changed = ImageChops.difference(Image.open(drawn / "photo.png"), portrait).getbbox()
     assert (changed[0], changed[3]) == (pytest.approx(178, abs=2), pytest.approx(176, abs=2))  # where the face is
+
+
+@pytest.mark.parametrize("form", ["--csv", "--json"])
+def test_sort_into_writes_faces_into_folders_of_their_labels_and_standard_output_has_the_readings_alone(
+    portrait, tmp_path, capsys, form
+):
+    (tmp_path / "photos").mkdir()
+    portrait.save(tmp_path / "photos" / "photo.png")
+    predict(tmp_path / "photos", form, "--sort-into", tmp_path / "sorted")
+    out, error = capsys.readouterr()
+    assert len(out.splitlines()) == (2 if form == "--csv" else 1)
+    assert error == f"Faces sorted into {tmp_path}/sorted: 1 (1 happy).\n"
+    assert [path.name for path in (tmp_path / "sorted" / "happy").iterdir()] == ["1.000_photo_face1.png"]
+
+
+def test_predict_prints_and_sorts_by_the_labels_of_the_model(own_model, class_folders, tmp_path, capsys):
+    options = ["--model", own_model.parent, "--annotate", tmp_path / "drawn", "--sort-into", tmp_path / "sorted"]
+    predict(class_folders, "--csv", *options)
+    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    assert {row["result"] for row in rows} == set(OWN_LABELS)
+    assert all(sum(float(row[label]) for label in OWN_LABELS) == pytest.approx(1, abs=2e-6) for row in rows)
+    assert sorted(path.name for path in (tmp_path / "sorted").iterdir()) == ["bored", "very attentive"]
 
 
 @pytest.mark.parametrize("source", ["one", "two"])
@@ -136,6 +170,39 @@ def test_evaluate_prints_one_json_object_and_nothing_else(class_folders, capsys)
 def test_evaluate_prints_a_table_by_default(class_folders, capsys):
     main(["evaluate", str(class_folders)])
     assert "balanced accuracy" in capsys.readouterr().out
+
+
+def write_photo(folder: Path, portrait: Image.Image) -> Path:
+    """A class folder with one photo, whose middle square is no face."""
+    (folder / "faces" / "happy").mkdir(parents=True)
+    wide = Image.new("RGB", (1200, 512), "white")
+    wide.paste(portrait, (0, 0))
+    wide.save(folder / "faces" / "happy" / "photo.png")
+    return folder / "faces"
+
+
+@pytest.mark.parametrize(("detect", "right"), [([], 1.0), (["--detect", "always"], 1.0), (["--detect", "never"], 0.0)])
+def test_evaluate_finds_the_face_in_a_photo_unless_it_is_told_not_to(portrait, tmp_path, capsys, detect, right):
+    main(["evaluate", str(write_photo(tmp_path, portrait)), "--json", *detect])
+    assert json.loads(capsys.readouterr().out)["accuracy"] == right
+
+
+def test_evaluate_scores_photos_under_conditions(portrait, tmp_path, capsys):
+    main(["evaluate", str(write_photo(tmp_path, portrait)), "--json", "--conditions"])
+    found = json.loads(capsys.readouterr().out)
+    assert (found["clean"]["n"], found["clean"]["share"], found["found"]["as they are"]) == (1, 1, 1)
+    assert 0 < found["mean"] <= 1
+
+
+def test_evaluate_says_what_is_left_out_and_how_many_faces_were_trained_on(model, class_folders, capsys):
+    faces = read_faces(class_folders, FaceCropper(48)).faces
+    change_manifest(model, data={"digests": encode_digests(faces[:3])})
+    draw_face("HAPPY", 0).save(class_folders / "loose.png")
+    main(["evaluate", str(class_folders), "--model", str(model.parent), "--json"])
+    out, error = capsys.readouterr()
+    assert json.loads(out)["n"] == 70
+    assert "1 left out (a picture in no class folder): loose.png" in error
+    assert "trained on 3 of the 70 faces that are scored, so the scores are too high" in error
 
 
 def run(*arguments: str | Path, script: str = '"$@"', **environment: str) -> subprocess.CompletedProcess[str]:
@@ -204,10 +271,15 @@ def test_help_imports_no_torch(arguments):
 
 @pytest.fixture
 def recipes(monkeypatch) -> list[Recipe]:
-    """The recipes that the command `train` was called with; nothing is trained."""
+    """The recipes that the commands `train` and `crossvalidate` were called with; nothing is trained."""
     given: list[Recipe] = []
-    module = SimpleNamespace(train=lambda _source, recipe, *_: given.append(recipe))
-    monkeypatch.setitem(sys.modules, "dexpression.training.run", module)
+
+    def note(_source: Path, recipe: Recipe, *_: object) -> SimpleNamespace:
+        given.append(recipe)
+        return SimpleNamespace(table=str)
+
+    monkeypatch.setitem(sys.modules, "dexpression.training.run", SimpleNamespace(train=note))
+    monkeypatch.setitem(sys.modules, "dexpression.training.crossvalidation", SimpleNamespace(crossvalidate=note))
     return given
 
 
@@ -217,10 +289,11 @@ def test_train_help_has_every_field_of_the_recipe_with_its_default_and_meaning(c
         main(["train", "--help"])
     printed = " ".join(capsys.readouterr().out.split())
     for field in fields(Recipe):
-        values = f"{{{','.join(field.metadata['choices'])}}}" if field.metadata["choices"] else field.name.upper()
-        default = "none" if field.default is None else field.default
-        expected = f"--{field.name.replace('_', '-')} {values} {plain_meaning(field)} (default: {default})"
-        assert expected in printed
+        values = f" {{{','.join(field.metadata['choices'])}}}" if field.metadata["choices"] else f" {field.name.upper()}"
+        default = f" (default: {'none' if field.default is None else field.default})"
+        if field.metadata["parse"] is bool:
+            values = default = ""
+        assert f"--{field.name.replace('_', '-')}{values} {plain_meaning(field)}{default}" in printed
 
 
 def test_train_without_options_trains_by_the_default_recipe(recipes):
@@ -230,19 +303,30 @@ def test_train_without_options_trains_by_the_default_recipe(recipes):
 
 def another_value(field: Field[Any]) -> Any:
     """An allowed value of a recipe's field that is not its default."""
-    default = field.default
-    if field.metadata["choices"]:
-        return next(choice for choice in field.metadata["choices"] if choice != default)
-    if default is None:
-        return Path("model")
-    return default / 2 if isinstance(default, float) else default + 1
+    choices, kind = field.metadata["choices"], field.metadata["parse"]
+    if choices:
+        return next(choice for choice in choices if choice != field.default)
+    if kind is bool:
+        return True
+    return Path("model") if kind is Path else kind(0.5 if kind is float else 7)
 
 
 @pytest.mark.parametrize("field", fields(Recipe), ids=lambda field: field.name)
-def test_an_option_of_train_sets_its_field_of_the_recipe(recipes, field):
+@pytest.mark.parametrize("command", ["train", "crossvalidate"])
+def test_an_option_sets_its_field_of_the_recipe(recipes, command, field):
     value = another_value(field)
-    main(["train", "faces", f"--{field.name.replace('_', '-')}", str(value)])
+    assert value != field.default
+    option = f"--{field.name.replace('_', '-')}"
+    main([command, "faces", option, *([] if value is True else [str(value)])])
     assert recipes == [Recipe(**{field.name: value})]
+
+
+@pytest.mark.parametrize(("options", "force"), [([], False), (["--force"], True)])
+def test_only_force_replaces_a_better_export(monkeypatch, options, force):
+    given = []
+    monkeypatch.setitem(sys.modules, "dexpression.training.run", SimpleNamespace(train=lambda *args: given.append(args)))
+    main(["train", "faces", "--output", "mine", *options])
+    assert [(args[2], args[-1]) for args in given] == [(Path("mine"), force)]
 
 
 @pytest.mark.parametrize(
@@ -252,6 +336,7 @@ def test_an_option_of_train_sets_its_field_of_the_recipe(recipes, field):
         (["predict", "."], "There is no picture in"),
         (["train", "nowhere", "--epochs", "0"], "epochs is 0. It takes 1 to"),
         (["train", "nowhere", "--votes", "nan"], "votes is nan"),
+        (["train", "nowhere", "--from-scratch", "--start", "model"], "from_scratch means that there is no start"),
         (["predict", "face.png", "--model", "nowhere"], "Cannot read nowhere"),
         (["predict", "face.png", "--model", "broken.onnx"], r"Cannot read broken\.json"),
         (["predict", "face.png", "--model", "x" * 5000 + ".onnx"], "Cannot read x"),

@@ -18,6 +18,8 @@ class Example:
     name: str = option("five", "labels", choices=("five", "seven"))
     text: str = option("", "any text")
     limit: int | None = option(None, "largest number of faces", between=(1, 10), parse=int)
+    rate: float | None = option(None, "rate of learning", between=(0.0, 1.0), parse=float)
+    quiet: bool = option(False, "print nothing")
 
 
 FIELDS = {field.name: field for field in fields(Example)}
@@ -35,6 +37,10 @@ FIELDS = {field.name: field for field in fields(Example)}
         ("text", "x y"),
         ("limit", 10),
         ("limit", None),
+        ("rate", None),
+        ("rate", 1),
+        ("quiet", True),
+        ("quiet", False),
     ],
 )
 def test_values_in_the_range_or_among_the_choices_are_allowed(name, value):
@@ -60,6 +66,11 @@ def test_values_in_the_range_or_among_the_choices_are_allowed(name, value):
         ("limit", 0),
         ("limit", 2.5),
         ("limit", True),
+        ("rate", 1.5),
+        ("rate", math.nan),
+        ("quiet", None),
+        ("quiet", 1),
+        ("quiet", "yes"),
     ],
 )
 def test_other_values_nan_and_other_types_are_not_allowed(name, value):
@@ -68,7 +79,15 @@ def test_other_values_nan_and_other_types_are_not_allowed(name, value):
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("count", "1 to 10"), ("size", "8 or more"), ("share", "0.0 to 1.0"), ("name", "five or seven"), ("text", "")],
+    [
+        ("count", "1 to 10"),
+        ("size", "8 or more"),
+        ("share", "0.0 to 1.0"),
+        ("name", "five or seven"),
+        ("text", ""),
+        ("limit", "1 to 10"),
+        ("quiet", "no or yes"),
+    ],
 )
 def test_allowed_values_are_described_in_words(name, words):
     assert allowed_values(FIELDS[name]) == words

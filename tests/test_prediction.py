@@ -111,7 +111,9 @@ def test_an_export_is_named_by_the_digest_of_its_weights_whichever_file_predicts
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
 def test_probabilities_that_are_not_numbers_are_refused(shipped, number):
-    classifier = FaceClassifier(lambda pixels: {"people": np.full((len(pixels), 7), number)}, shipped.manifest)
+    classifier = FaceClassifier.of_export(
+        lambda pixels: {"people": np.full((len(pixels), 7), number)}, shipped.manifest
+    )
     with pytest.raises(BrokenWeights, match="not numbers"):
         classifier.predict(FACES[:1])
 

@@ -87,12 +87,21 @@ def test_a_model_that_is_repaired_is_loaded_later(monkeypatch, client):
     assert [client.get("/health/ready").status_code for _ in range(2)] == [503, 200]
 
 
-def test_a_reading_that_the_model_lacks_is_a_problem_document_and_one_line(exported_learner, caplog):
-    settings = Settings(model_path=exported_learner.parent, reading="people")
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ({"reading": "people"}, "DEXPRESSION_READING is people, but the model has only labels. Unset it."),
+        ({"labels": "seven"}, "DEXPRESSION_LABELS is seven, but the model has only BORED, VERY ATTENTIVE. Unset it."),
+    ],
+)
+def test_what_the_settings_choose_and_the_model_lacks_is_a_problem_document_and_one_line(
+    own_model, caplog, choice, message
+):
+    settings = Settings(model_path=own_model.parent, **choice)
     client = create_app(Service(wsgi.LazyPredictor(settings)), settings).test_client()
     assert_refused(client.get("/health/ready"), 503, "not_ready")
     [line] = [record.getMessage() for record in caplog.records if record.name == "dexpression.wsgi"]
-    assert "DEXPRESSION_READING is people, but the model has only labels. Unset it." in line
+    assert message in line
 
 
 def test_importing_the_app_loads_neither_the_model_nor_torch_nor_our_server():

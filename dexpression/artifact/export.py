@@ -19,7 +19,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dexpression.artifact.golden import golden_faces
-from dexpression.artifact.manifest import MAX_WEIGHTS_BYTES, Manifest, export_paths, files_in, read_checked
+from dexpression.artifact.manifest import (
+    MAX_WEIGHTS_BYTES,
+    Manifest,
+    export_paths,
+    files_in,
+    load_onnx_model,
+    read_checked,
+)
 from dexpression.artifact.weights import encode_weights, fill_weights
 from dexpression.errors import BrokenManifest, BrokenWeights, UnwritableArtifact
 from dexpression.extras import LEARNER, require_extra
@@ -114,6 +121,32 @@ def load_exported(model: str | os.PathLike[str]) -> tuple[Learner, Manifest]:
         raise BrokenManifest(f"{paths.manifest.name} does not fit a network ({error}). Export again.") from error
     fill_weights(network, content)
     return _inference_learner(network, _read_calibration(manifest), manifest.labels, manifest.image_size), manifest
+
+
+def load_network(model: str | os.PathLike[str]) -> tuple[DeXpression, Manifest]:
+    """Load the network of an export, to train it further; raises what `load_exported` raises.
+
+    An installed package has no weights in float32: there, they are read from its ONNX model, whose answers they give
+    while the statistics of normalisation stay fixed.
+    """
+    if export_paths(model).weights.exists():
+        learner, manifest = load_exported(model)
+        return learner.model, manifest
+    require_extra("train", "The network of an export", LEARNER)
+    content, manifest = load_onnx_model(model)
+    import torch
+
+    from dexpression.artifact.quantisation import read_int8
+    from dexpression.network.architecture import build_network
+
+    network = build_network(
+        manifest.network["name"], len(manifest.labels), manifest.network["heads"], manifest.image_size
+    )
+    try:
+        network.load_folded({name: torch.from_numpy(values) for name, values in read_int8(content).items()})
+    except (KeyError, RuntimeError) as error:
+        raise BrokenWeights("The weights cannot be read from the ONNX model. Give an export with weights.") from error
+    return network.eval(), manifest
 
 
 def strip_for_inference(learner: Learner, image_size: int) -> Learner:

@@ -20,6 +20,14 @@ if TYPE_CHECKING:
     from fastai.learner import Learner
 
 CALIBRATION_BATCH = 64
+# How an int8 model stores what belongs to a layer: torch names a bias after the weight that it folded into it.
+STORED = {
+    "weight": "weight",
+    "bias": "bias",
+    "weight_quantized": "weight",
+    "bias_quantized": "bias",
+    "weight_bias_quantized": "bias",
+}
 
 
 def to_onnx(learner: Learner, image_size: int) -> onnx.ModelProto:
@@ -75,6 +83,24 @@ def to_int8(model: onnx.ModelProto, faces: np.ndarray) -> onnx.ModelProto:
             extra_options={"CalibMovingAverage": True},
         )
         return onnx.load(quantised)
+
+
+def read_int8(content: bytes) -> dict[str, np.ndarray]:
+    """The weights and biases of an ONNX model that `to_int8` made, in float32, by their names in the network."""
+    tensors = {
+        tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in onnx.load_from_string(content).graph.initializer
+    }
+    found: dict[str, np.ndarray] = {}
+    for name, values in tensors.items():
+        owner, _, kind = name.removeprefix("network.").rpartition(".")
+        if not name.startswith("network.") or kind not in STORED:
+            continue
+        stem = name.removesuffix("_quantized")
+        # A scale of weights belongs to a row; one of biases to a value.
+        scale = tensors.get(f"{stem}_scale", tensors.get(f"{name}_scale"))
+        scaled = values if scale is None else values * scale.reshape(-1, *[1] * (values.ndim - 1))
+        found[f"{owner}.{STORED[kind]}"] = scaled.astype(np.float32)
+    return found
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dexpression.artifact.golden import COUNT
-from dexpression.labels import LABELS_READING, READINGS
+from dexpression.labels import LABELS_READING, READINGS, is_label
 
 NETWORKS = ("compact", "paper")
 MAX_DEPTH = 12
@@ -48,7 +48,7 @@ def _are_labels(value: Any, _facts: dict[str, Any]) -> bool:
     return (
         isinstance(value, list)
         and 2 <= len(value) <= 100
-        and all(isinstance(label, str) and re.fullmatch("[A-Z][A-Z_ -]{0,39}", label) for label in value)
+        and all(isinstance(label, str) and is_label(label) for label in value)
         and len(set(value)) == len(value)
     )
 

@@ -84,6 +84,25 @@ def draw_reliability(result: dict[str, Any]) -> Figure:
     return figure
 
 
+def draw_conditions(result: dict[str, Any]) -> Figure:
+    """Draw the accuracy under each condition with its 95 % interval, from a `Robustness.to_dict()`."""
+    shares = {"as they are": result["clean"], **result["conditions"]}
+    accuracy, lower, upper = (
+        np.array([share[name] for share in shares.values()]) for name in ("share", "lower", "upper")
+    )
+    rows = np.arange(len(shares))[::-1]
+    figure = Figure(figsize=(7, 4.6), layout="constrained")
+    axes = figure.subplots()
+    axes.barh(rows, accuracy, xerr=[accuracy - lower, upper - accuracy], color="tab:blue", alpha=0.7, ecolor="black")
+    for row, share in zip(rows, accuracy, strict=True):
+        axes.text(0.01, row, f"{share:.1%}", va="center", color="white", fontsize=8)
+    axes.axvline(result["mean"], color="grey", linestyle="--", linewidth=1)
+    axes.set_yticks(rows, list(shares), fontsize=8)
+    axes.set(xlim=(0, 1), xlabel="accuracy (dashed: mean of the conditions)")
+    axes.set_title(f"The same {result['clean']['n']:,} faces under each condition", fontsize=10)
+    return figure
+
+
 def draw_accuracy(weights: int, results: dict[ReadingName, dict[str, Any]]) -> Figure:
     """Draw the accuracy on seven labels against the number of weights: our network and its peers.
 
@@ -122,14 +141,23 @@ def main() -> None:
     _save(draw_networks(), "networks.png", repr(networks))
     learner, manifest = load_exported(Settings.model_path)
     export = identify_export(manifest)
-    people = manifest.results[PEOPLE_READING]
-    for name in ("five", "seven"):
-        _save(draw_confusion(people[name]), f"confusion_{name}.png", export)
-    _save(draw_reliability(people["seven"]), "reliability.png", export)
-    sevens = {reading: manifest.results[reading]["seven"] for reading in manifest.readings}
-    _save(draw_accuracy(manifest.network["weights"], sevens), "accuracy.png", export)
+    draw_scores(manifest)
     _save(draw_curves(**manifest.history), "curves.png", export)
     _save(draw_feature_maps(learner.model, _public_face(learner)), "feature_maps.png", export)
+
+
+def draw_scores(manifest: Manifest) -> None:
+    """Draw the scores of the default reading, for each label set that the model knows, and of all readings."""
+    export = identify_export(manifest)
+    results = manifest.results[manifest.readings[0]]
+    for name, result in results.items():
+        _save(draw_confusion(result), f"confusion_{name}.png", export)
+    _save(draw_reliability(list(results.values())[-1]), "reliability.png", export)  # of the largest label set
+    if "conditions" in manifest.results:
+        _save(draw_conditions(manifest.results["conditions"]), "conditions.png", export)
+    sevens = {reading: sets["seven"] for reading in manifest.readings if "seven" in (sets := manifest.results[reading])}
+    if sevens:  # other labels cannot be compared with other networks
+        _save(draw_accuracy(manifest.network["weights"], sevens), "accuracy.png", export)
 
 
 def _public_face(learner: Learner) -> Tensor:

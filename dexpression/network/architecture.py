@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import cast
 
 import torch
@@ -101,6 +102,23 @@ class ResidualFeatEx(FeatEx):
         self.norm = nn.Identity()
 
 
+def _fill(layer: nn.Module, weight: Tensor) -> None:
+    cast(Tensor, layer.weight).copy_(weight)
+
+
+def _add_only(norm: nn.Module, bias: Tensor) -> None:
+    """Let a normalisation add this bias and change nothing else."""
+    norm.load_state_dict(
+        {
+            "weight": torch.ones_like(bias),
+            "bias": bias,
+            "running_mean": torch.zeros_like(bias),
+            "running_var": torch.full_like(bias, 1 - cast(nn.BatchNorm2d, norm).eps),
+            "num_batches_tracked": torch.tensor(0),
+        }
+    )
+
+
 def _halve() -> nn.MaxPool2d:
     """The paper's pooling between blocks: (N, C, H, W) -> (N, C, ceil(H/2), ceil(W/2))."""
     return nn.MaxPool2d(3, stride=2, padding=1)
@@ -162,6 +180,26 @@ class DeXpression(nn.Module):
         self._check(faces)
         logits: Tensor = self.classifier(self.blocks(self.stem(faces)))
         return logits
+
+    def load_folded(self, weights: Mapping[str, Tensor]) -> None:
+        """Fill the compact network with weights and biases of convolutions, into which all normalisation was folded.
+
+        `weights` are named as in `state_dict`; see `fold_norm`. Each normalisation then only adds the bias, so that it
+        keeps its answers only while its statistics are fixed. Raises KeyError if one is missing.
+        """
+        with torch.no_grad():
+            for name, module in self.named_modules():
+                if isinstance(module, Convolution):
+                    _fill(module[0], weights[f"{name}.0.weight"])
+                    _add_only(module[1], weights[f"{name}.0.bias"])
+                elif isinstance(module, ResidualFeatEx):
+                    _fill(module.detail[1], weights[f"{name}.detail.1.weight"])
+                    _fill(module.context[0], weights[f"{name}.context.0.weight"])
+                    biases = [weights[f"{name}.{side}.bias"] for side in ("detail.1", "context.0")]
+                    _add_only(module.norm, torch.cat(biases))
+                elif isinstance(module, nn.Linear):
+                    _fill(module, weights[f"{name}.weight"])
+                    module.bias.copy_(weights[f"{name}.bias"])
 
     def _check(self, faces: Tensor) -> None:
         sides = faces.shape[-2:]

@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection
 
 from dexpression import __version__
 from dexpression.artifact.manifest import Manifest, OnnxModel, export_paths, learner_obstacle
-from dexpression.errors import ArtifactError, StartError, UnknownReading
+from dexpression.errors import ArtifactError, StartError, UnknownLabels, UnknownReading
 from dexpression.serving.capacity import choose_workers
 from dexpression.serving.listener import bound_socket, stop_accepting
 from dexpression.serving.model_files import ModelFiles
@@ -27,7 +27,7 @@ from dexpression.serving.shared_counters import SharedCounters
 from dexpression.serving.shared_metrics import forget_process, shared_metrics
 from dexpression.serving.verification_process import Verification
 from dexpression.serving.worker_handle import DrainingWorker, WorkerHandle
-from dexpression.settings import Settings, require_reading
+from dexpression.settings import Settings, require_choices
 
 START_SECONDS = 60  # until all workers have to be ready
 REMEDY = "See the log above, or lower DEXPRESSION_WORKERS."
@@ -98,7 +98,7 @@ class Supervisor:
             self._stop_signal.wait([self._verification.pipe])
         self._model, self._compared = self._verification.result()
         self._end_verification()
-        require_reading(self._model.manifest.readings, self._settings)
+        require_choices(self._model.manifest.labels, self._model.manifest.readings, self._settings)
         logger.info("The model %s has its digests and gives its recorded answers.", self._model.manifest.sha256[:12])
         self._listener.listen(1024)
         for worker in self._workers:
@@ -237,8 +237,8 @@ class Supervisor:
         """Use the model that was verified, or log why not. A failed verification never stops the server."""
         try:
             model, with_learner = verification.result()
-            require_reading(model.manifest.readings, self._settings)
-        except (ArtifactError, UnknownReading) as error:
+            require_choices(model.manifest.labels, model.manifest.readings, self._settings)
+        except (ArtifactError, UnknownLabels, UnknownReading) as error:
             self._refuse(error)
         except Exception as error:  # it says nothing about the model
             self._verify_later(error)
@@ -247,7 +247,7 @@ class Supervisor:
         finally:
             self._end_verification()
 
-    def _refuse(self, error: ArtifactError | UnknownReading) -> None:
+    def _refuse(self, error: ArtifactError | UnknownLabels | UnknownReading) -> None:
         """Log what is wrong with the export; if the served model is of this export, report that it is not ready."""
         if self._compared or not self._serves_these_files():
             logger.error("The new model is not used; the old one still answers. %s", error)

@@ -6,6 +6,7 @@ The methods are those of arXiv:1706.04599 and arXiv:1901.06852.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from fastai.learner import Learner
@@ -14,10 +15,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from dexpression.artifact.validation import FACTORS, TEMPERATURES
-from dexpression.labels import LABELS_READING
+from dexpression.labels import LABELS_READING, ReadingName
 from dexpression.network.loss import Readout
 from dexpression.training.data import has_votes
-from dexpression.training.sources import Face
+from dexpression.training.face_set import Face
 
 VOTE_SHARES = [number / 20 for number in range(21)]
 
@@ -33,14 +34,14 @@ def calibrate(learner: Learner) -> None:
     for reading, readout in learner.loss_func.readouts.items():
         if reading != LABELS_READING and not has_votes(learner.dls):
             continue
-        truth = torch.tensor([_index(face, reading, vocabulary) for face in faces])
+        truth = torch.tensor([_index(face, cast(ReadingName, reading), vocabulary) for face in faces])
         if (truth >= 0).any():
             fit_readout(readout, logits[truth >= 0], truth[truth >= 0])
 
 
-def _index(face: Face, reading: str, vocabulary: list[str]) -> int:
+def _index(face: Face, reading: ReadingName, vocabulary: list[str]) -> int:
     """The index of the true label of a face; -1 if it has none."""
-    label = face.label if reading == LABELS_READING else face.majority
+    label = face.with_truth(reading).label
     return vocabulary.index(label) if label in vocabulary else -1
 
 

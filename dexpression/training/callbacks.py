@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import copy
+import logging
+import math
 import random
 import time
 import timeit
 from pathlib import Path
+from typing import Any
 
 import torch
-from fastai.callback.core import Callback, CancelEpochException
+from fastai.callback.core import Callback, CancelEpochException, CancelFitException
 from fastai.callback.fp16 import AMPMode, MixedPrecision
 from fastai.torch_core import set_seed
 from fastcore.foundation import L
-from torch import nn
+from torch import Tensor, nn
 from torch.amp import GradScaler, autocast
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from dexpression.errors import BrokenCheckpoint
+
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
+logger = logging.getLogger(__name__)
 
 
 class SeedEpochs(Callback):
@@ -39,6 +49,8 @@ class ProgressiveResizing(Callback):
     The last epoch always has full-size faces. A run takes a quarter less time.
     """
 
+    order = 61  # after faces are degraded
+
     def __init__(self, smallest: int, largest: int) -> None:
         self.sides = range(smallest, largest + 1, 8)
 
@@ -54,8 +66,26 @@ class ProgressiveResizing(Callback):
             self.learn.xb = (shrunk, *self.learn.xb[1:])
 
 
+class FixedStatistics(Callback):
+    """Keep the mean and variance of every batch normalisation, as a start has them.
+
+    Small batches of degraded faces give worse ones: on 100 faces, accuracy falls although the loss on train does, too.
+    """
+
+    order = 50  # after fastai puts the model into training mode
+
+    def before_train(self) -> None:
+        for module in self.learn.model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+
+
 class WeightAverage(Callback):
-    """Validate, and end the run, with the exponential moving average of the weights."""
+    """Validate, and end the run, with the exponential moving average of the weights.
+
+    The decay grows with the steps up to `decay`, so that in a short run the average follows the weights and does not
+    keep their random start: after n steps it is (1 + n) / (10 + n) at most, as in TensorFlow and timm.
+    """
 
     order = -80  # before fastai puts the model into evaluation mode
 
@@ -64,8 +94,11 @@ class WeightAverage(Callback):
 
     def before_fit(self) -> None:
         self.network = self.learn.model
-        average = get_ema_multi_avg_fn(self.decay)  # type: ignore[no-untyped-call]
-        self.average = AveragedModel(self.network, multi_avg_fn=average, use_buffers=True)
+        self.average = AveragedModel(self.network, multi_avg_fn=self._update, use_buffers=True)
+
+    def _update(self, averages: Tensors, weights: Tensors, steps: Tensor | int) -> None:
+        decay = min(self.decay, (1 + int(steps)) / (10 + int(steps)))
+        get_ema_multi_avg_fn(decay)(averages, weights, steps)  # type: ignore[no-untyped-call]
 
     def after_step(self) -> None:
         self.average.update_parameters(self.network)
@@ -80,8 +113,42 @@ class WeightAverage(Callback):
         self.learn.model = self.average.module
 
 
+class StopEarly(Callback):
+    """End the run with its best weights when the loss on valid has not fallen for `patience` epochs.
+
+    A run that is not ended ends with its last weights, for which the learning rate has fallen to nothing.
+    """
+
+    order = 65  # after the recorder, before the checkpoint, which saves this state too
+
+    def __init__(self, patience: int) -> None:
+        self.patience = patience
+
+    def before_fit(self) -> None:
+        self.state: dict[str, Any] = {"lowest": math.inf, "epoch": 0, "weights": {}}
+
+    def before_epoch(self) -> None:
+        waited = self.epoch - self.state["epoch"]
+        if self.state["weights"] and not self._is_finished() and waited > self.patience:
+            logger.info("The loss on valid has not fallen for %d epochs, so the run ends.", self.patience)
+            self.learn.weight_average.average.module.load_state_dict(self.state["weights"])
+            raise CancelFitException
+
+    def after_epoch(self) -> None:
+        loss = float(self.learn.recorder.values[-1][1])
+        if not self._is_finished() and loss < self.state["lowest"]:
+            weights = copy.deepcopy(self.learn.weight_average.average.module.state_dict())
+            self.state = {"lowest": loss, "epoch": self.epoch, "weights": weights}
+
+    def _is_finished(self) -> bool:
+        return bool(self.epoch < len(self.learn.checkpoint.finished))
+
+
 class Checkpoint(Callback):
-    """Save the run after every epoch, and continue from the saved state; finished epochs are shown but not repeated."""
+    """Save the run after every epoch, and continue from the saved state; finished epochs are shown but not repeated.
+
+    `before_fit` raises BrokenCheckpoint for a file that is damaged.
+    """
 
     order = 70  # after the recorder, because finished epochs are put back into its table
 
@@ -91,9 +158,16 @@ class Checkpoint(Callback):
     def before_fit(self) -> None:
         self.finished: list[list[float]] = []
         self.seconds: list[float] = []  # that the finished epochs took
-        if not self.file.exists():
-            return
-        state = torch.load(self.file, map_location=self.learn.dls.device, weights_only=True)
+        if self.file.exists():
+            try:
+                self._continue_from(torch.load(self.file, map_location=self.learn.dls.device, weights_only=True))
+            except Exception as error:  # torch raises nearly anything on a damaged file
+                raise BrokenCheckpoint(
+                    f"The checkpoint {self.file} is damaged. Delete it and give the same command again: "
+                    "the run then starts anew."
+                ) from error
+
+    def _continue_from(self, state: dict[str, Any]) -> None:
         self.learn.weight_average.network.load_state_dict(state["network"])
         self.learn.weight_average.average.load_state_dict(state["average"])
         optimizer = self.learn.opt
@@ -102,6 +176,7 @@ class Checkpoint(Callback):
         loss = state["smooth_loss"]
         loss["val"] = loss["val"].cpu()  # fastai records on the CPU, whatever device trains
         vars(self.learn.recorder.smooth_loss).update(loss)
+        self.learn.stop_early.state = state["stop_early"]
 
     def before_epoch(self) -> None:
         if self.epoch < len(self.finished):
@@ -123,6 +198,7 @@ class Checkpoint(Callback):
                 "seconds": self.seconds,
                 "epochs": [[float(value) for value in row] for row in recorder.values],
                 "smooth_loss": {"count": recorder.smooth_loss.count, "val": recorder.smooth_loss.val},
+                "stop_early": self.learn.stop_early.state,
             },
             partial,
         )

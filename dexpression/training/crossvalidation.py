@@ -12,19 +12,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, pstdev
 
-from fastai.torch_core import set_seed
+import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from torch import nn
 
+from dexpression.artifact.manifest import Manifest, export_paths
 from dexpression.errors import DataError
 from dexpression.labels import LABELS_READING
 from dexpression.network.loss import default_readouts
-from dexpression.training.data import distinct_faces, read_labelled, split_dataloaders
-from dexpression.training.evaluation import Evaluation, evaluate_learner
-from dexpression.training.fitting import dataloader_options, resolve_precision
+from dexpression.training.crops import FaceCropper
+from dexpression.training.data import distinct_faces, read_labelled
+from dexpression.training.digests import warn_of_overlap
+from dexpression.training.evaluation import Evaluation, confusion_table, evaluate_learner
+from dexpression.training.face_set import Face
+from dexpression.training.fitting import create_learner, fit, prepare_split
+from dexpression.training.plan import describe_plan
 from dexpression.training.recipe import Recipe
-from dexpression.training.run import train_network
-from dexpression.training.sources import Face
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +39,7 @@ class CrossValidation:
     folds: Sequence[Evaluation]
 
     def table(self) -> str:
-        """Format one line per fold, and the mean and standard deviation over the folds."""
+        """Format one line per fold, the mean and standard deviation over the folds, and the confusion of all faces."""
         lines = [
             f"fold {number:2}  n {fold.n:6}  accuracy {fold.accuracy:.4f}  balanced {fold.balanced_accuracy:.4f}"
             for number, fold in enumerate(self.folds, start=1)
@@ -48,7 +51,8 @@ class CrossValidation:
             f"accuracy {mean(accuracy):.4f} +- {pstdev(accuracy):.4f}  "
             f"balanced {mean(balanced):.4f} +- {pstdev(balanced):.4f}"
         )
-        return "\n".join(lines)
+        confusion = np.sum([fold.confusion for fold in self.folds], axis=0)
+        return "\n".join([*lines, "", *confusion_table(self.folds[0].labels, confusion.tolist())])
 
 
 def crossvalidate(
@@ -60,17 +64,22 @@ def crossvalidate(
     images must never be both trained on and tested: its first group, or the whole match. A run that was stopped
     continues.
     """
-    faces = distinct_faces(read_labelled(source, recipe.labels, recipe.image_size).faces)
-    results = []
+    cropper = FaceCropper(recipe.image_size, recipe.detect, runs / "crops")
+    faces = distinct_faces(read_labelled(source, recipe.labels, cropper).faces)
+    results: list[Evaluation] = []
     for train, valid in _folds(faces, folds, group_by, recipe.seed):
-        set_seed(recipe.seed)
-        dataloaders = split_dataloaders(train, valid, **dataloader_options(recipe))
-        recipe = resolve_precision(recipe, dataloaders, runs)
-        learner = train_network(dataloaders, recipe, runs)
+        dataloaders, fitted = prepare_split(train, valid, recipe, runs)
+        learner = create_learner(dataloaders, fitted)
+        if not results:
+            logger.info("%s", describe_plan(learner, fitted))
+            if fitted.start:
+                warn_of_overlap(Manifest.read(export_paths(fitted.start).manifest), faces, "start")
+        fit(learner, fitted, runs)
         # The fitted ones saw the labels of the tested faces.
         learner.loss_func.readouts = nn.ModuleDict(default_readouts(learner.model.heads))
-        results.append(evaluate_learner(learner)[LABELS_READING][recipe.labels])
-        logger.info("Fold %d of %d: accuracy %.4f", len(results), folds, results[-1].accuracy)
+        *_, evaluation = evaluate_learner(learner)[LABELS_READING].values()  # of the most labels
+        results.append(evaluation)
+        logger.info("Fold %d of %d: accuracy %.4f", len(results), folds, evaluation.accuracy)
     return CrossValidation(results)
 
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from fastai.data.all import (
@@ -21,46 +21,40 @@ from fastai.data.all import (
     TransformBlock,
 )
 from fastai.torch_core import default_device
-from sklearn.model_selection import train_test_split
 
 from dexpression.errors import DataError
-from dexpression.labels import LABEL_SETS, LabelSet, find_label
+from dexpression.labels import LABEL_SETS, LabelSet, find_label, name_label, own_label, sort_labels
 from dexpression.network.transforms import ReadFace, batch_transforms
-from dexpression.training.sources import Face, FaceSet, Split, add_votes, find_votes, read_faces
+from dexpression.training.crops import FaceCropper
+from dexpression.training.digests import digest_face
+from dexpression.training.face_set import Face, FaceSet, Split
+from dexpression.training.recipe import Vocabulary
+from dexpression.training.sources import read_faces
+from dexpression.training.tables import add_votes, find_votes
+
+VALID_FRACTION = 0.1  # of train, where there is no valid split
 
 logger = logging.getLogger(__name__)
 
 
-def face_dataloaders(
+def read_labelled(
     source: Path,
-    *,
-    labels: LabelSet = "seven",
-    size: int = 48,
+    labels: Vocabulary,
+    cropper: FaceCropper,
     votes: Path | None = None,
-    with_votes: bool = False,
-    batch_size: int = 128,
-    valid_fraction: float = 0.1,
-    seed: int = 0,
-    augmentations: Sequence[Any] = (),
-) -> DataLoaders:
-    """Read class folders, with or without splits, or fer2013.csv into DataLoaders; raises DataError.
+) -> FaceSet:
+    """Read the faces of `source` that have one of these labels, with the FER+ votes in `votes` or beside the faces.
 
-    A batch is faces (N, 1, size, size) and labels (N,). With `with_votes`, and if the data has FER+ votes, a third part
-    is the vote distribution (N, labels): each label's share of the votes for `labels`, all 0 if there is no such vote.
-    Repeated images are dropped, and images that most annotators called "not a face". If there is no valid split,
-    `valid_fraction` of train becomes one.
+    With `own`, the name of a folder is its label, whatever it is; with `auto`, known names become our labels. Raises
+    DataError.
     """
-    found = read_labelled(source, labels, size, votes)
-    train, valid = split_faces(found.faces, valid_fraction, seed)
-    logger.info("After repeats and non-faces were dropped: %d train, %d valid", len(train), len(valid))
-    return split_dataloaders(
-        train, valid, labels=labels, with_votes=with_votes, batch_size=batch_size, augmentations=augmentations
-    )
-
-
-def read_labelled(source: Path, labels: LabelSet, size: int, votes: Path | None = None) -> FaceSet:
-    """Read the faces of `source` that have one of these labels, with the FER+ votes in `votes` or beside the faces."""
-    found = read_faces(source, size).of_labels(LABEL_SETS[labels])
+    found = read_faces(source, cropper, own_label if labels == "own" else name_label)
+    chosen = () if labels in ("auto", "own") else LABEL_SETS[cast(LabelSet, labels)]
+    if chosen:
+        found = found.of_labels(chosen)
+    missing = [label for label in chosen if label not in found.labels()]
+    if missing:
+        logger.warning("No picture has the label %s, so the model will not know it.", ", ".join(missing))
     votes = votes or find_votes(source)
     if votes:
         found = add_votes(found, votes)
@@ -68,17 +62,21 @@ def read_labelled(source: Path, labels: LabelSet, size: int, votes: Path | None 
     return found
 
 
-def split_dataloaders(
+def make_dataloaders(
     train: Sequence[Face],
     valid: Sequence[Face],
     *,
-    labels: LabelSet = "seven",
     with_votes: bool = False,
     batch_size: int = 128,
     augmentations: Sequence[Any] = (),
 ) -> DataLoaders:
-    """Make DataLoaders from faces that are split already; see `face_dataloaders`."""
-    vocabulary, size = LABEL_SETS[labels], train[0].image.width
+    """Make DataLoaders, whose labels are those of the faces in train, in our order.
+
+    A batch is faces (N, 1, size, size) and labels (N,). With `with_votes`, and if the faces have FER+ votes, a third
+    part is the vote distribution (N, labels): each label's share of the votes for the labels, all 0 if there is no such
+    vote.
+    """
+    vocabulary, size = sort_labels({face.label for face in train}), train[0].image.width
     blocks: list[Any] = [
         TransformBlock(type_tfms=ReadFace(size), item_tfms=ToTensor),
         CategoryBlock(vocabulary, sort=False),
@@ -98,18 +96,30 @@ def split_dataloaders(
     return block.dataloaders([*train, *valid], bs=batch_size, drop_last=len(train) >= batch_size, num_workers=0)
 
 
-def split_faces(faces: Sequence[Face], valid_fraction: float, seed: int) -> tuple[list[Face], list[Face]]:
-    """Split faces into (train, valid), no image twice; a missing valid split is taken from train, stratified."""
+def split_faces(
+    faces: Sequence[Face], seed: int, valid_fraction: float = VALID_FRACTION
+) -> tuple[list[Face], list[Face]]:
+    """Split faces into (train, valid), no image twice; a missing valid split is taken from train, stratified.
+
+    Images that most annotators called "not a face" are left out of train, and labels that train lacks out of valid.
+    Raises DataError if train has fewer than two labels, or too few faces to take some for valid.
+    """
     parts: dict[Split | None, list[Face]] = {"test": [], "valid": [], "train": []}
     for face in faces:
         parts[face.split or "train"].append(face)
-    seen = {_digest(face) for face in parts["test"]}
+    seen = {digest_face(face) for face in parts["test"]}
     # An image of both splits is dropped from train, so that valid does not depend on train.
     valid = _unseen(parts["valid"], seen)
     train = [face for face in _unseen(parts["train"], seen) if not _is_not_a_face(face)]
     _require_classes(train)
+    known = {face.label for face in train}
+    strange = sorted({face.label for face in valid} - known)
+    if strange:
+        logger.warning("No training face has the label %s, so the model will not know it.", ", ".join(strange))
+    valid = [face for face in valid if face.label in known]
     if not valid:
         train, valid = _split_off(train, valid_fraction, seed)
+    logger.info("After repeats and non-faces were dropped: %d train, %d valid", len(train), len(valid))
     return train, valid
 
 
@@ -141,7 +151,7 @@ def fingerprint(dataloaders: DataLoaders) -> str:
     digest = hashlib.sha256()
     for part in (dataloaders.train_ds, dataloaders.valid_ds):
         for face in part.items:
-            digest.update(_digest(face) + face.label.encode() + b"|")
+            digest.update(digest_face(face) + face.label.encode() + b"|")
             if face.votes:
                 digest.update(repr(sorted(face.votes.items())).encode())
         digest.update(b"||")
@@ -160,15 +170,11 @@ class VoteDistribution:
         return [counts.get(label, 0) / max(total, 1) for label in self.vocabulary]
 
 
-def _digest(face: Face) -> bytes:
-    return hashlib.sha256(face.image.tobytes()).digest()
-
-
 def _unseen(faces: Sequence[Face], seen: set[bytes]) -> list[Face]:
     """Drop images whose digest is in `seen`, and add the digests of the others to it."""
     unseen = []
     for face in faces:
-        digest = _digest(face)
+        digest = digest_face(face)
         if digest not in seen:
             seen.add(digest)
             unseen.append(face)
@@ -180,16 +186,21 @@ def _is_not_a_face(face: Face) -> bool:
 
 
 def _split_off(faces: list[Face], fraction: float, seed: int) -> tuple[list[Face], list[Face]]:
-    try:
-        train, valid = train_test_split(
-            faces, test_size=fraction, random_state=seed, stratify=[face.label for face in faces]
-        )
-    except ValueError as error:
+    """Take this share of every label, and at least one face, for valid.
+
+    The digests of the faces decide, so that hardly any face changes its split when faces are added.
+    """
+    order = {face.name: hashlib.sha256(digest_face(face) + bytes(str(seed), "ascii")).digest() for face in faces}
+    by_label: dict[str, list[Face]] = {}
+    for face in sorted(faces, key=lambda face: order[face.name]):
+        by_label.setdefault(face.label, []).append(face)
+    rare = min(by_label, key=lambda label: len(by_label[label]))
+    if len(by_label[rare]) < 2:
         raise DataError(
-            f"{len(faces)} images are too few to take {fraction:.0%} of every label for valid. "
-            "Add images, or add a folder valid/."
-        ) from error
-    return train, valid
+            f"There is only one image of {rare}, and validation needs another one. Add images, or add a folder valid/."
+        )
+    chosen = {face.name for some in by_label.values() for face in some[: max(1, round(fraction * len(some)))]}
+    return [face for face in faces if face.name not in chosen], [face for face in faces if face.name in chosen]
 
 
 def _require_classes(train: Sequence[Face]) -> None:

@@ -1,42 +1,41 @@
-"""Degrade training faces as cameras do: blur, few pixels, poor light, JPEG, noise and covered parts."""
+"""Degrade training faces as cameras do: blur, few pixels, poor light, JPEG, noise, and covered or erased parts."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from fastai.vision.augment import RandTransform
+from fastai.callback.core import Callback
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional
+
+from dexpression.network.transforms import MEAN, STD
+from dexpression.training.recipe import Recipe
 
 SMALLEST_SIDE = 14  # pixels of the most shrunken faces
 BLUR_RADIUS = 6  # pixels; three deviations of the strongest blur
 PARTS = 4  # of a batch that are shrunk to sizes of their own
 
 
-class Degradation(RandTransform):
+class Degradation:
     """A change of some faces of a batch (N, 1, H, W) in 0..1: each with the probability `p`, and independently.
 
     `strength` 0..2 scales how far the changes go.
     """
 
-    order = 60  # after rotation and lighting, before normalisation
+    def __init__(self, strength: float, p: float = 0.2) -> None:
+        self.strength, self.p = strength, p
 
-    def __init__(self, strength: float, p: float = 0.25) -> None:
-        super().__init__(p=1.0)
-        self.strength, self.probability = strength, p
-
-    def encodes(self, x: Tensor) -> Tensor:
-        if x.dim() != 4 or self.strength == 0:  # fastai passes the labels too
-            return x
-        chosen = torch.rand(len(x), device=x.device) < self.probability
+    def __call__(self, faces: Tensor) -> Tensor:
+        chosen = torch.rand(len(faces), device=faces.device) < self.p
         if not chosen.any():
-            return x
-        faces = x.as_subclass(Tensor).clone()
+            return faces
+        faces = faces.clone()
         faces[chosen] = self.degrade(faces[chosen])
-        return faces.as_subclass(type(x))
+        return faces
 
     def degrade(self, faces: Tensor) -> Tensor:
         """All faces, each degraded at random."""
@@ -118,21 +117,54 @@ class Cover(Degradation):
         return torch.where(covered, faces.new_empty(count, 1, 1, 1).uniform_(), faces)
 
 
-def degradations(
-    blur: float = 0.0,
-    shrink: float = 0.0,
-    exposure: float = 0.0,
-    jpeg: float = 0.0,
-    noise: float = 0.0,
-    cover: float = 0.0,
-) -> list[Degradation]:
-    """The degradations of these strengths, in the order in which a camera makes them; without those of strength 0."""
+class Erasing(Degradation):
+    """Replace one rectangle in each face by noise (Zhong et al. 2017); its sides are shares of the face's side."""
+
+    def __init__(self, strength: float, min_side: float = 0.15, max_side: float = 0.5) -> None:
+        super().__init__(strength, p=0.5 * strength)
+        self.min_side, self.max_side = min_side, max_side
+
+    def degrade(self, faces: Tensor) -> Tensor:
+        down = self._stripe(len(faces), faces.shape[2], faces.device)[:, None, :, None]
+        across = self._stripe(len(faces), faces.shape[3], faces.device)[:, None, None, :]
+        return torch.where(down & across, MEAN + STD * torch.randn_like(faces), faces)
+
+    def _stripe(self, faces: int, side: int, device: torch.device) -> Tensor:
+        """Booleans (faces, side) that are true along a random stretch of the side."""
+        length = torch.empty(faces, 1, device=device).uniform_(self.min_side, self.max_side) * side
+        start = torch.rand(faces, 1, device=device) * (side - length)
+        position = torch.arange(side, device=device)
+        return (position >= start) & (position < start + length)
+
+
+def degradations(recipe: Recipe) -> list[Degradation]:
+    """The degradations of a recipe, in the order in which a camera makes them; without those of strength 0."""
     made = [
-        Cover(cover),
-        Exposure(exposure),
-        Blur(blur),
-        Shrink(shrink),
-        Noise(noise),
-        JpegArtefacts(jpeg),
+        Cover(recipe.cover),
+        Exposure(recipe.exposure),
+        Blur(recipe.blur),
+        Shrink(recipe.shrink),
+        Noise(recipe.noise),
+        JpegArtefacts(recipe.jpeg),
+        Erasing(recipe.augmentation),
     ]
     return [degradation for degradation in made if degradation.strength]
+
+
+class DegradeFaces(Callback):
+    """Degrade the faces of every training batch, which are normalised."""
+
+    order = 60  # after a teacher has seen them as they are
+
+    def __init__(self, degradations: Sequence[Degradation]) -> None:
+        self.degradations = degradations
+
+    def before_batch(self) -> None:
+        if not self.training or not self.degradations:
+            return
+        normalised = self.learn.xb[0]
+        faces = (normalised.as_subclass(Tensor) * STD + MEAN).clamp(0, 1)
+        with torch.autocast(faces.device.type, enabled=False):
+            for degradation in self.degradations:
+                faces = degradation(faces)
+        self.learn.xb = (((faces - MEAN) / STD).as_subclass(type(normalised)), *self.learn.xb[1:])

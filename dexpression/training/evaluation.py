@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
+from PIL import Image
 
 from dexpression.engine import Backend
-from dexpression.errors import DataError
-from dexpression.labels import LABEL_SETS, LABELS_READING, LabelSet, ReadingName
+from dexpression.errors import DataError, UnknownLabels
+from dexpression.labels import LabelSet, ReadingName, find_label, label_sets, list_labels, to_label
 from dexpression.prediction import FaceClassifier, name_probabilities
-from dexpression.reading import Prediction
-from dexpression.training.sources import VOTE_FILES, Face, FaceSet, Split, add_votes, find_votes, read_faces
+from dexpression.reading import Detect, Prediction
+from dexpression.training.crops import FaceCropper
+from dexpression.training.face_set import Face, FaceSet, Split
+from dexpression.training.sources import read_faces
+from dexpression.training.tables import VOTE_FILES, add_votes, find_votes
 
 if TYPE_CHECKING:
     from fastai.learner import Learner
@@ -49,20 +53,29 @@ class Evaluation:
 
     def table(self) -> str:
         """Format the scores as plain text, with the confusion matrix."""
-        width = max(map(len, self.labels))
         lines = [
             f"n                 {self.n}",
             f"accuracy          {self.accuracy:.4f}",
             f"balanced accuracy {self.balanced_accuracy:.4f}",
             f"calibration error {self.ece:.4f}",
             "",
-            f"{'':{width}}  recall  predicted " + " ".join(f"{label[:8]:>8}" for label in self.labels),
         ]
-        for label, row in zip(self.labels, self.confusion, strict=True):
-            recall = self.recall[label]
-            shown = "     -" if recall is None else f"{recall:6.3f}"
-            lines.append(f"{label:{width}}  {shown}            " + " ".join(f"{count:8}" for count in row))
-        return "\n".join(lines)
+        return "\n".join([*lines, *confusion_table(self.labels, self.confusion)])
+
+
+def confusion_table(labels: Sequence[str], confusion: Sequence[Sequence[int]]) -> list[str]:
+    """Format a confusion matrix (rows: true labels, columns: predicted ones), with the recall of each label."""
+    width = max(map(len, labels))
+    widths = [max(8, len(label)) for label in labels]
+    lines = [f"{'':{width}}  recall  predicted " + _in_columns(labels, widths)]
+    for number, (label, row) in enumerate(zip(labels, confusion, strict=True)):
+        shown = f"{row[number] / sum(row):6.3f}" if sum(row) else "     -"
+        lines.append(f"{label:{width}}  {shown}            " + _in_columns(row, widths))
+    return lines
+
+
+def _in_columns(values: Sequence[object], widths: Sequence[int]) -> str:
+    return " ".join(f"{value!s:>{width}}" for value, width in zip(values, widths, strict=True))
 
 
 def evaluate(
@@ -79,19 +92,36 @@ def labelled_faces(
     split: Split | None = None,
     truth: Truth = "labels",
     votes: Path | None = None,
+    detect: Detect = "auto",
 ) -> tuple[Sequence[Face], Sequence[str]]:
     """Read faces to score from class folders or fer2013.csv, each with its true label, and the labels to choose from.
 
-    Without `labels`, these are all labels of the model. Without `split`, a source that has splits is scored on valid.
-    The truth is either the labels or the FER+ majority vote. The file of votes is `votes`, or lies in the source or
-    beside it. Raises DataError.
+    Larger pictures are cropped to their face as `detect` says; see `FaceCropper`. Without `labels`, the labels are all
+    of the model. Without `split`, a source that has splits is scored on valid. The truth is either the labels or the
+    FER+ majority vote. The file of votes is `votes`, or lies in the source or beside it. Folders are matched with the
+    labels of the model (see `find_label`), and those that it does not know are left out. Raises DataError, and
+    UnknownLabels if the model lacks one of `labels`.
     """
-    vocabulary = LABEL_SETS[labels] if labels else classifier.labels
-    found = read_faces(source, classifier.image_size)
-    logger.info(found.report())
+    vocabulary = _choose_labels(classifier.labels, labels)
+    cropper = FaceCropper(classifier.image_size, detect)
+    found = read_faces(source, cropper, lambda name: find_label(name, classifier.labels) or to_label(name))
     if truth == "votes":
         found = add_votes(found, votes or _require_votes(source)).by_majority()
-    return _chosen_split(found, split).of_labels(vocabulary).faces, vocabulary
+    found = _chosen_split(found, split).of_labels(vocabulary)
+    logger.info(found.report())
+    return found.faces, vocabulary
+
+
+def _choose_labels(known: Sequence[str], chosen: LabelSet | None) -> Sequence[str]:
+    if chosen is None:
+        return known
+    sets = label_sets(known)
+    if chosen not in sets:
+        raise UnknownLabels(
+            f"The model does not know all labels of the set {chosen}: it has {list_labels(known)}. "
+            "Leave out --labels to score these."
+        )
+    return sets[chosen]
 
 
 def score(truth: Sequence[str], predictions: Sequence[Prediction], labels: Sequence[str]) -> Evaluation:
@@ -171,8 +201,15 @@ def predict_faces(
     classifier: FaceClassifier, faces: Sequence[Face], reading: ReadingName | None = None
 ) -> Iterator[Prediction]:
     """Predict one batch of faces after the other; yields one prediction per face."""
-    for start in range(0, len(faces), BATCH):
-        yield from classifier.predict([face.image for face in faces[start : start + BATCH]], reading)
+    yield from predict_crops(classifier, [face.image for face in faces], reading)
+
+
+def predict_crops(
+    classifier: FaceClassifier, crops: Sequence[Image.Image], reading: ReadingName | None = None
+) -> Iterator[Prediction]:
+    """Predict one batch of crops after the other; yields one prediction per crop."""
+    for start in range(0, len(crops), BATCH):
+        yield from classifier.predict(crops[start : start + BATCH], reading)
 
 
 Scores = dict[str, dict[str, Evaluation]]  # by reading, and by label set
@@ -198,15 +235,15 @@ def evaluate_backend(backend: Backend, learner: Learner) -> Scores:
     return _score_readings({name: np.concatenate([rows[name] for rows in batches]) for name in batches[0]}, learner)
 
 
-def _score_readings(probabilities: dict[str, np.ndarray], learner: Learner) -> Scores:
+def _score_readings(probabilities: Mapping[str, np.ndarray], learner: Learner) -> Scores:
     labels, faces = list(learner.dls.vocab), learner.dls.valid_ds.items
     scores: Scores = {}
     for reading, rows in probabilities.items():
-        truth = [face.label if reading == LABELS_READING else face.majority or "" for face in faces]
+        truth = [face.with_truth(cast(ReadingName, reading)).label for face in faces]
         predictions = name_probabilities(labels, rows)
         scores[reading] = {
             name: score(truth, predictions, members)
-            for name, members in LABEL_SETS.items()
-            if set(members) <= set(labels) and not set(truth).isdisjoint(members)
+            for name, members in label_sets(labels).items()
+            if not set(truth).isdisjoint(members)
         }
     return scores

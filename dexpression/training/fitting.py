@@ -8,7 +8,7 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import fastai.callback.progress  # noqa: F401  # progress bars, and Learner.no_bar
 import torch
@@ -19,7 +19,7 @@ from fastai.learner import Learner
 from fastai.torch_core import set_seed
 from torch import Tensor, nn
 
-from dexpression.artifact.export import load_exported
+from dexpression.artifact.export import load_network
 from dexpression.errors import RecipeError
 from dexpression.network.architecture import DeXpression, build_network
 from dexpression.network.loss import EmotionLoss, default_readouts, label_logits
@@ -28,13 +28,25 @@ from dexpression.training.calibration import calibrate
 from dexpression.training.callbacks import (
     Bfloat16,
     Checkpoint,
+    FixedStatistics,
     ProgressiveResizing,
     SeedEpochs,
+    StopEarly,
     WeightAverage,
     is_faster_in_bfloat16,
 )
-from dexpression.training.data import face_dataloaders, fingerprint, has_votes, images_per_label
-from dexpression.training.degradation import degradations
+from dexpression.training.crops import FaceCropper
+from dexpression.training.data import (
+    fingerprint,
+    has_votes,
+    images_per_label,
+    make_dataloaders,
+    read_labelled,
+    split_faces,
+)
+from dexpression.training.degradation import DegradeFaces, degradations
+from dexpression.training.distillation import KnowledgeDistillation
+from dexpression.training.face_set import Face
 from dexpression.training.optimizer import muon
 from dexpression.training.recipe import IMAGE_SIZES, Recipe
 
@@ -43,29 +55,30 @@ MOMENTUM = 0.95  # constant: the one-cycle schedule varies it for AdamW, but Muo
 logger = logging.getLogger(__name__)
 
 
-def recipe_dataloaders(source: Path, recipe: Recipe, votes: Path | None = None) -> DataLoaders:
-    """Read the faces of `source` into DataLoaders as the recipe says; see `face_dataloaders`."""
+def prepare_run(source: Path, recipe: Recipe, runs: Path, votes: Path | None = None) -> tuple[DataLoaders, Recipe]:
+    """Read the faces of `source` into DataLoaders, and give every option of the recipe its value.
+
+    Crops of larger pictures are kept in `runs`. Raises DataError or RecipeError.
+    """
+    cropper = FaceCropper(recipe.image_size, recipe.detect, runs / "crops")
+    found = read_labelled(source, recipe.labels, cropper, votes)
+    return prepare_split(*split_faces(found.faces, recipe.seed), recipe, runs)
+
+
+def prepare_split(
+    train: Sequence[Face], valid: Sequence[Face], recipe: Recipe, runs: Path
+) -> tuple[DataLoaders, Recipe]:
+    """Make DataLoaders from faces that are split already, and give every option of the recipe its value."""
+    recipe = recipe.fitted_to(len(train))
     set_seed(recipe.seed)
-    return face_dataloaders(
-        source,
-        size=recipe.image_size,
-        votes=votes,
-        seed=recipe.seed,
-        **dataloader_options(recipe),
+    dataloaders = make_dataloaders(
+        train,
+        valid,
+        with_votes=recipe.votes > 0,
+        batch_size=cast(int, recipe.batch_size),
+        augmentations=augmentations(recipe.augmentation),
     )
-
-
-def dataloader_options(recipe: Recipe) -> dict[str, Any]:
-    """The arguments of `face_dataloaders` and `split_dataloaders` that a recipe decides."""
-    return {
-        "labels": recipe.labels,
-        "with_votes": recipe.votes > 0,
-        "batch_size": recipe.batch_size,
-        "augmentations": [
-            *augmentations(recipe.augmentation),
-            *degradations(recipe.blur, recipe.shrink, recipe.exposure, recipe.jpeg, recipe.noise, recipe.cover),
-        ],
-    }
+    return dataloaders, resolve_precision(recipe, dataloaders, runs)
 
 
 def resolve_precision(recipe: Recipe, dataloaders: DataLoaders, runs: Path) -> Recipe:
@@ -78,15 +91,15 @@ def resolve_precision(recipe: Recipe, dataloaders: DataLoaders, runs: Path) -> R
         return recipe
     bfloat16, float32 = (dataclasses.replace(recipe, precision=name) for name in ("bfloat16", "float32"))
     for begun in (bfloat16, float32):
-        if training_folder(dataloaders, begun, runs).exists():
+        if run_folder(dataloaders, begun, runs).exists():
             return begun
     return bfloat16 if is_faster_in_bfloat16(dataloaders.device) else float32
 
 
 def create_learner(dataloaders: DataLoaders, recipe: Recipe) -> Learner:
-    """Create an untrained learner; the same recipe gives the same weights. Its precision has to be resolved."""
+    """Create a learner before its training; the same recipe, which `prepare_run` gives, makes the same weights."""
     if recipe.precision == "auto":
-        raise RecipeError("precision is auto. Choose bfloat16 or float32, or call resolve_precision first.")
+        raise RecipeError("precision is auto. Choose bfloat16 or float32, or call prepare_run first.")
     set_seed(recipe.seed)
     network = _start_network(recipe.start, dataloaders, recipe) if recipe.start else _new_network(dataloaders, recipe)
     device = dataloaders.device
@@ -110,55 +123,55 @@ def create_learner(dataloaders: DataLoaders, recipe: Recipe) -> Learner:
 
 
 def fit(learner: Learner, recipe: Recipe, runs: Path) -> Path:
-    """Train on labels, and on votes if there are any; returns the folder of the run. See `run_cycle`."""
-    folder = training_folder(learner.dls, recipe, runs)
-    resizing = ProgressiveResizing(*IMAGE_SIZES[recipe.network])
-    run_cycle(learner, recipe, folder, recipe.epochs, recipe.learning_rate, resizing)
-    return folder
+    """Train for one cycle, from the checkpoint of the run if there is one; returns the folder of the run.
 
-
-def training_folder(dataloaders: DataLoaders, recipe: Recipe, runs: Path) -> Path:
-    """The folder of a run of `fit`, before any self-distillation; see `run_folder`."""
-    return run_folder(dataloaders, recipe, runs, ignored=("student_epochs", "teachers"))
-
-
-def run_folder(dataloaders: DataLoaders, recipe: Recipe, runs: Path, ignored: Sequence[str] = ()) -> Path:
-    """The folder of a run: its name is a digest of the data and of the options that decide what is learned.
-
-    So a run never continues from the checkpoint of another. Options in `ignored` do not change the name.
+    Afterwards the learner has the averaged weights and is calibrated. Raises RecipeError or BrokenCheckpoint.
     """
-    ignored = ("start_share", *ignored)  # it changes the result of a run, not the run
-    learned = {name: value for name, value in recipe.facts().items() if name not in ignored}
-    identity = json.dumps([learned, fingerprint(dataloaders)], sort_keys=True)
-    return runs / f"{recipe.network}-{recipe.labels}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
-
-
-def run_cycle(
-    learner: Learner, recipe: Recipe, folder: Path, epochs: int, peak: float, batch_callback: Callback
-) -> None:
-    """Train for one cycle with the highest learning rate `peak`, from the folder's checkpoint if there is one.
-
-    `batch_callback` changes every batch before the network learns from it. Afterwards the learner has the averaged
-    weights and is calibrated.
-    """
+    folder = run_folder(learner.dls, recipe, runs)
     folder.mkdir(parents=True, exist_ok=True)
     logger.info("Checkpoints of this run: %s", folder)
-    callbacks = [
-        SeedEpochs(recipe.seed),
-        batch_callback,
-        WeightAverage(recipe.ema_decay),
-        Checkpoint(folder / "checkpoint.pth"),
-    ]
-    learner.fit_one_cycle(epochs, peak, moms=(MOMENTUM,) * 3, cbs=callbacks, reset_opt=True)
+    learner.fit_one_cycle(
+        recipe.epochs,
+        recipe.learning_rate,
+        moms=(MOMENTUM,) * 3,
+        cbs=[*_callbacks(learner, recipe), Checkpoint(folder / "checkpoint.pth")],
+        reset_opt=True,
+    )
     # A copy, because every later prediction resets the recorder.
     learner.history = {
         "columns": list(learner.recorder.metric_names[1:-1]),
         "epochs": [[round(float(value), 4) for value in row] for row in learner.recorder.values],
     }
     if recipe.start and recipe.start_share:
-        average_weights(learner.model, load_exported(recipe.start)[0].model, recipe.start_share)
+        average_weights(learner.model, _same_network(learner, recipe), recipe.start_share)
     learner.remove_cb(Bfloat16)  # an exported learner answers in float32, so float32 is calibrated and scored
     calibrate(learner)
+    return folder
+
+
+def _callbacks(learner: Learner, recipe: Recipe) -> list[Callback]:
+    """The callbacks of a run, besides its checkpoint."""
+    callbacks: list[Callback] = [
+        SeedEpochs(recipe.seed),
+        WeightAverage(recipe.ema_decay),
+        DegradeFaces(degradations(recipe)),
+        StopEarly(cast(int, recipe.patience)),
+    ]
+    if recipe.start and recipe.teacher_share:
+        callbacks.append(KnowledgeDistillation(_same_network(learner, recipe), recipe.teacher_share))
+    callbacks.append(ProgressiveResizing(*IMAGE_SIZES[recipe.network]) if recipe.from_scratch else FixedStatistics())
+    return callbacks
+
+
+def run_folder(dataloaders: DataLoaders, recipe: Recipe, runs: Path) -> Path:
+    """The folder of a run: its name is a digest of the data and of the options that decide what is learned.
+
+    So a run never continues from the checkpoint of another.
+    """
+    ignored = "start_share", "labels", "detect"  # the first changes the result of a run, the others are in the data
+    learned = {name: value for name, value in recipe.facts().items() if name not in ignored}
+    identity = json.dumps([learned, fingerprint(dataloaders)], sort_keys=True)
+    return runs / f"{recipe.network}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
 
 
 def average_weights(network: nn.Module, start: nn.Module, share: float) -> None:
@@ -194,18 +207,56 @@ def _new_network(dataloaders: DataLoaders, recipe: Recipe) -> DeXpression:
 
 
 def _start_network(start: Path, dataloaders: DataLoaders, recipe: Recipe) -> DeXpression:
-    learner, manifest = load_exported(start)
-    network: DeXpression = learner.model
-    given, wanted = (manifest.labels, manifest.image_size), (list(dataloaders.vocab), recipe.image_size)
+    """The network of the recipe with the weights of an export; raises RecipeError if it is another network.
+
+    Labels that the export does not know get random weights in the last layer, and a head for votes that it does not
+    have gets those of its head for labels.
+    """
+    started, manifest = load_network(start)
+    given, wanted = (manifest.network["name"], manifest.image_size), (recipe.network, recipe.image_size)
     if given != wanted:
         raise RecipeError(
-            f"{start.name} is for {_describe_input(*given)}; this run is for {_describe_input(*wanted)}. "
-            "Choose the same."
+            f"The export in {start.name} is the network {given[0]} for {given[1]}x{given[1]} pixels; this run is for "
+            f"{wanted[0]}. Choose --network {given[0]}, or --from-scratch."
         )
-    if has_votes(dataloaders) and network.heads == 1:
-        raise RecipeError(f"{start.name} has no head for votes, but these faces have votes. Set votes to 0.")
+    network = _new_network(dataloaders, recipe)
+    copy_weights(started, network, manifest.labels, list(dataloaders.vocab))
     return network
 
 
-def _describe_input(labels: list[str], image_size: int) -> str:
-    return f"{len(labels)} labels and {image_size}x{image_size} pixels"
+def copy_weights(source: DeXpression, target: DeXpression, known: Sequence[str], labels: Sequence[str]) -> None:
+    """Copy all weights of a network into another one, which has other labels, or more or fewer heads.
+
+    The rows of the last layer are copied for the labels that both have; the others stay as they are.
+    """
+    last = f"classifier.{_last_layer(target)}."
+    trunk = {name: tensor for name, tensor in source.state_dict().items() if not name.startswith(last)}
+    target.load_state_dict(trunk, strict=False)
+    rows = [(labels.index(label), known.index(label)) for label in labels if label in known]
+    with torch.no_grad():
+        for given, wanted in zip(_rows(source), _rows(target), strict=True):
+            for head in range(target.heads):
+                for row, known_row in rows:
+                    wanted[head, row] = given[min(head, source.heads - 1), known_row]
+
+
+def _last_layer(network: DeXpression) -> int:
+    """The place in the classifier of its linear layer, which only the shape of the logits may follow."""
+    layers = list(cast(nn.Sequential, network.classifier))
+    return max(place for place, layer in enumerate(layers) if isinstance(layer, nn.Linear))
+
+
+def _rows(network: DeXpression) -> tuple[Tensor, Tensor]:
+    """Weights (heads, C, features) and biases (heads, C) of the last layer, which share its memory."""
+    linear = cast(nn.Linear, cast(nn.Sequential, network.classifier)[_last_layer(network)])
+    return linear.weight.detach().view(network.heads, -1, linear.in_features), linear.bias.detach().view(
+        network.heads, -1
+    )
+
+
+def _same_network(learner: Learner, recipe: Recipe) -> nn.Module:
+    """The network of the start as it is; raises RecipeError if its labels or heads differ from those of the run."""
+    network, manifest = load_network(cast(Path, recipe.start))
+    if manifest.labels != list(learner.dls.vocab) or network.heads != learner.model.heads:
+        raise RecipeError("The start has other labels or heads than this run. Set teacher_share and start_share to 0.")
+    return network.to(learner.dls.device).to(memory_format=torch.channels_last)

@@ -15,7 +15,8 @@ from dexpression.prediction import FaceClassifier
 from dexpression.reading import Prediction
 from dexpression.training.conditions import Share
 from dexpression.training.evaluation import predict_faces
-from dexpression.training.sources import Face, read_rows
+from dexpression.training.face_set import Face
+from dexpression.training.tables import read_rows
 
 SAMPLES = 2_000  # of the bootstrap
 COLUMNS = ("file", "group")

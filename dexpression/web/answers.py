@@ -6,8 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from dexpression.labels import EIGHT, ReadingName
-from dexpression.reading import UNKNOWN
+from dexpression.labels import ReadingName
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -21,7 +20,7 @@ class Answer(BaseModel):
 class LabelAnswer(Answer):
     """The one label of POST /."""
 
-    result: str = Field(json_schema_extra={"enum": [*EIGHT, UNKNOWN]})
+    result: str
 
 
 class BoxAnswer(Answer):
@@ -62,7 +61,7 @@ class ReadingAnswer(Answer):
     Without a face, result, confidence and probabilities are null or, at POST /, those of the whole picture.
     """
 
-    result: str | None = Field(json_schema_extra={"enum": [*EIGHT, UNKNOWN, None]})
+    result: str | None
     confidence: Share | None
     probabilities: dict[str, float] | None
     reading: ReadingName = Field(
@@ -109,6 +108,26 @@ class ResultAnswer(Answer):
     recall: dict[str, float | None]
 
 
+class ShareAnswer(Answer):
+    """A share of `n` faces, with its 95 % interval."""
+
+    n: int
+    share: Share
+    lower: Share
+    upper: Share
+
+
+class ConditionsAnswer(Answer):
+    """The accuracy of a reading on the same faces as they are, and blurred, small, dark and so on."""
+
+    reading: ReadingName
+    clean: ShareAnswer
+    conditions: dict[str, ShareAnswer]
+    found: dict[str, Share] = Field(description="The share of faces that are found.")
+    mean: Share = Field(description="The mean accuracy over the conditions.")
+    flips: ShareAnswer = Field(description="Faces whose answer changes with their brightness, 0.3 to 1.7 in 20 steps.")
+
+
 class InputAnswer(Answer):
     """The network's input: size in pixels, and mean and standard deviation that normalise pixels in 0..1."""
 
@@ -130,7 +149,10 @@ class ModelAnswer(ModelName):
     data: dict[str, Any]
     readings: list[ReadingName] = Field(description="The first one answers unless the request chooses.")
     calibration: dict[str, dict[str, Any]]
-    results: dict[str, dict[str, ResultAnswer]] = Field(description="By reading, and by labels that were scored.")
+    results: dict[str, dict[str, ResultAnswer]] = Field(
+        description="By reading, and by label set: five, seven, eight, or own for all labels of a model of its own."
+    )
+    conditions: ConditionsAnswer | None = Field(description="null for a model that was not scored under conditions.")
 
 
 class HealthAnswer(Answer):

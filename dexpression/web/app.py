@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from flask import Flask, Response, g, request
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from dexpression.labels import LABEL_SETS
+from dexpression.labels import LABEL_SETS, OWN, label_sets
 from dexpression.picture import Picture, PixelBudget, load_picture
 from dexpression.reading import Reading
 from dexpression.settings import Settings
@@ -75,7 +75,7 @@ def create_app(service: Service, settings: Settings) -> Flask:
         uploads = read_uploads(request)
         parameters = _read_parameters(RootParameters, uploads, settings)
         if parameters.labels is None:
-            parameters = parameters.model_copy(update={"labels": settings.labels})
+            parameters = parameters.model_copy(update={"labels": settings.labels or _default_labels()})
         return _answer_pictures(uploads.pictures, _label_picture, parameters, settings.max_pixels)
 
     @app.post("/v1/predict")
@@ -115,6 +115,11 @@ def _read_parameters(model: type[AnyParameters], uploads: Uploads, settings: Set
     given = merge_parameters(request.args.to_dict(flat=False), uploads.options)
     parameters = read_parameters(model, given, g.facts["labels"], g.facts["readings"])
     return parameters if parameters.reading else parameters.model_copy(update={"reading": settings.reading})
+
+
+def _default_labels() -> str | None:
+    """The label set of POST / if neither the request nor the settings choose one; None for all labels of the model."""
+    return None if OWN in label_sets(g.facts["labels"]) else "five"
 
 
 def _answer_pictures(

@@ -8,10 +8,11 @@ import json
 import mimetypes
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import flask_swagger_ui
-from flask import Flask, Response, abort, request
+from flask import Flask, Response, abort, g, request
 from flask_swagger_ui import get_swaggerui_blueprint
 from werkzeug.wsgi import wrap_file
 
@@ -67,7 +68,6 @@ def add_documents(app: Flask) -> None:
     """Add GET /, /client.js, /static/, /openapi.json and /docs. All their files come from this server's memory."""
     page_files = _read_folder(STATIC, [path.name for path in STATIC.iterdir()])
     swagger_files = _read_folder(SWAGGER, SWAGGER_FILES)
-    description = Document.of(json.dumps(openapi_document()).encode(), "application/json")
 
     @app.get("/")
     def page() -> Response:
@@ -83,7 +83,7 @@ def add_documents(app: Flask) -> None:
 
     @app.get(DOCUMENT)
     def document() -> Response:
-        return description.respond()
+        return _describe_interface(tuple(g.facts["labels"])).respond()
 
     # Without null, Swagger UI loads a badge from validator.swagger.io on servers with a public address. It would make
     # the other address of the Host header.
@@ -93,6 +93,11 @@ def add_documents(app: Flask) -> None:
     @app.get(f"{DOCS}/<name>", endpoint="swagger_ui_file")
     def swagger_file(name: str) -> Response:
         return _find(swagger_files, name).respond()
+
+
+@lru_cache(maxsize=2)  # a new model may have other labels
+def _describe_interface(labels: tuple[str, ...]) -> Document:
+    return Document.of(json.dumps(openapi_document(labels)).encode(), "application/json")
 
 
 def _read_folder(folder: Path, names: list[str]) -> dict[str, Document]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from dexpression.labels import UNKNOWN, label_sets
 from dexpression.picture import FORMATS
 from dexpression.web.answers import (
     HealthAnswer,
@@ -37,8 +39,8 @@ MODELS: list[type[BaseModel]] = [
 IMAGE_TYPES = [f"image/{name.lower()}" for name in FORMATS]
 
 
-def openapi_document() -> dict[str, Any]:
-    """Describe every route, the page included."""
+def openapi_document(labels: Sequence[str]) -> dict[str, Any]:
+    """Describe every route, the page included, for a model of these labels."""
     return {
         "openapi": "3.1.0",
         "info": {
@@ -55,6 +57,7 @@ def openapi_document() -> dict[str, Any]:
                     "One label. If no face is found, it is that of the whole picture.",
                     RootParameters,
                     ["LabelAnswer", "ReadingAnswer", "LabelAnswers"],
+                    labels,
                 ),
             },
             "/v1/predict": {
@@ -63,6 +66,7 @@ def openapi_document() -> dict[str, Any]:
                     'Without a face, "faces" is [] and "result" is null.',
                     Parameters,
                     ["ReadingAnswer", "ReadingAnswers"],
+                    labels,
                 )
             },
             "/v1/model": {
@@ -74,19 +78,22 @@ def openapi_document() -> dict[str, Any]:
             },
             "/metrics": {"get": _get("Metrics of all workers, for Prometheus", "text/plain", TEXT, "unauthorized")},
         },
-        "components": {"schemas": _schemas(), "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
+        "components": {"schemas": _schemas(labels), "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
         "security": [{}, {"token": []}],  # only a server with a token requires it
     }
 
 
-def _post(summary: str, description: str, parameters: type[Parameters], answered: list[str]) -> dict[str, Any]:
+def _post(
+    summary: str, description: str, parameters: type[Parameters], answered: list[str], labels: Sequence[str]
+) -> dict[str, Any]:
     schemas = [_reference(name) for name in answered]
+    options = _options(parameters, labels)
     return {
         "tags": ["Pictures"],
         "summary": summary,
         "description": f'{description} For several parts "file", the answer is {{"results": [...]}}, in their order.',
-        "parameters": _query(parameters),
-        "requestBody": {"required": True, "content": _body_content(parameters)},
+        "parameters": _query(options),
+        "requestBody": {"required": True, "content": _body_content(options)},
         "responses": {"200": _response("The answer", JSON, {"anyOf": schemas})} | _problems(*PICTURE_CODES),
     }
 
@@ -96,27 +103,39 @@ def _get(summary: str, content_type: str, schema: dict[str, str], *codes: str) -
     return {"tags": ["Server"], "summary": summary, "responses": responses}
 
 
-def _query(model: type[Parameters]) -> list[dict[str, Any]]:
-    parameters = []
-    for name, schema in model.model_json_schema()["properties"].items():
-        description = schema.pop("description")
-        parameters.append({"name": name, "in": "query", "description": description, "schema": schema})
-    return parameters
+def _options(model: type[Parameters], labels: Sequence[str]) -> dict[str, Any]:
+    """The schema of each parameter, without the label sets that the model lacks."""
+    options: dict[str, Any] = model.model_json_schema()["properties"]
+    known = [name for name in options["labels"]["enum"] if name in label_sets(labels)]
+    if not known:
+        return {name: schema for name, schema in options.items() if name != "labels"}
+    return options | {"labels": options["labels"] | {"enum": known}}
 
 
-def _body_content(model: type[Parameters]) -> dict[str, Any]:
+def _query(options: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "in": "query",
+            "description": schema["description"],
+            "schema": {key: value for key, value in schema.items() if key != "description"},
+        }
+        for name, schema in options.items()
+    ]
+
+
+def _body_content(options: dict[str, Any]) -> dict[str, Any]:
     parts = {"type": "array", "items": BINARY, "minItems": 1}
     image = JsonPicture.model_json_schema()["properties"]["image"]
     return (
-        {"multipart/form-data": {"schema": _body("file", parts, model)}}
+        {"multipart/form-data": {"schema": _body("file", parts, options)}}
         | {kind: {"schema": BINARY} for kind in IMAGE_TYPES}
-        | {JSON: {"schema": _body("image", image, model)}}
+        | {JSON: {"schema": _body("image", image, options)}}
     )
 
 
-def _body(name: str, picture: dict[str, Any], model: type[Parameters]) -> dict[str, Any]:
+def _body(name: str, picture: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     """The schema of a body with a picture and, beside it, the parameters that may also be in the query."""
-    options = model.model_json_schema()["properties"]
     return {
         "type": "object",
         "properties": {name: picture} | options,
@@ -142,9 +161,12 @@ def _reference(name: str) -> dict[str, str]:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _schemas() -> dict[str, Any]:
+def _schemas(labels: Sequence[str]) -> dict[str, Any]:
     _, definitions = models_json_schema(
         [(model, "serialization") for model in MODELS], ref_template="#/components/schemas/{model}"
     )
     schemas: dict[str, Any] = definitions["$defs"]
+    for name in ("LabelAnswer", "FaceAnswer", "ReadingAnswer"):
+        nothing = [None] if name == "ReadingAnswer" else []  # without a face
+        schemas[name]["properties"]["result"]["enum"] = [*labels, UNKNOWN, *nothing]
     return schemas

@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from dexpression.labels import LABEL_SETS, ReadingName
-from dexpression.reading import UNKNOWN, Detect
+from dexpression.labels import UNKNOWN, ReadingName, label_sets, list_labels
+from dexpression.reading import Detect
 from dexpression.web.errors import BadParameter
 
 MAX_ECHO = 60  # characters of the request that an error repeats
@@ -29,7 +29,8 @@ class Parameters(BaseModel):
     labels: Literal["five", "seven"] | SkipJsonSchema[None] = Field(
         default_factory=lambda: None,
         description="The labels to choose from. five: ANGRY, DISGUST, FEAR, HAPPY, NEUTRAL; seven: these, SAD and "
-        "SURPRISE. By default five at POST /, and all labels of the model at POST /v1/predict.",
+        "SURPRISE. A model that lacks one of them refuses the request. By default all labels of the model, but five at "
+        "POST / if the model has no labels of its own.",
     )
     reading: ReadingName | SkipJsonSchema[None] = Field(
         default_factory=lambda: None,
@@ -90,8 +91,10 @@ def read_parameters(
         parameters = model.model_validate({name: value for name, [value] in given.items()})
     except ValidationError as error:
         raise BadParameter(_format_error(error.errors()[0], list(model.model_fields))) from None
-    if parameters.labels and not set(LABEL_SETS[parameters.labels]) <= set(labels):
-        raise BadParameter(f"The parameter labels is '{parameters.labels}'. This model knows only {', '.join(labels)}.")
+    if parameters.labels and parameters.labels not in label_sets(labels):
+        raise BadParameter(
+            f"The parameter labels is '{parameters.labels}'. This model knows only {list_labels(labels)}. Leave it out."
+        )
     if parameters.reading and parameters.reading not in readings:
         raise BadParameter(
             f"The parameter reading is '{parameters.reading}'. This model was trained without FER+ votes. "

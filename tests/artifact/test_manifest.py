@@ -71,6 +71,8 @@ def test_an_invalid_manifest_is_refused(model, content):
         {"labels": 5},
         {"labels": None},
         {"labels": ["A<script>", "B"]},
+        {"labels": ["HAPPY", "sad"]},
+        {"labels": ["HAPPY", "UNKNOWN"]},
         {"image_size": "48"},
         {"image_size": -4},
         {"image_size": True},

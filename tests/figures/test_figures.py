@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from dexpression.figures.model import (
     draw_confusion,
     draw_curves,
     draw_reliability,
+    draw_scores,
     identify_export,
 )
 from dexpression.figures.network import draw_feature_maps, draw_networks, layer_rows
@@ -59,6 +61,17 @@ def test_the_figure_of_accuracy_shows_each_reading_with_the_truth_that_it_is_com
         "ours, labels against the labels\n(valid, n = 3,500)": (10**6, 71.0),
     }
     assert set(ours.values()) <= set(places)
+
+
+@pytest.mark.parametrize("names", [["five", "seven"], ["own"]])
+def test_the_scores_of_each_label_set_are_drawn(names, tmp_path, monkeypatch):
+    monkeypatch.setattr("dexpression.figures.model.IMAGES", tmp_path)
+    shipped = Manifest.read(export_paths(Settings.model_path).manifest)
+    sets = dict.fromkeys(names, shipped.results["people"]["seven"])
+    draw_scores(dataclasses.replace(shipped, results={"people": sets, "labels": sets}))
+    drawn = {"reliability.png", *(f"confusion_{name}.png" for name in names)}
+    drawn |= {"accuracy.png"} if "seven" in names else set()  # of other labels, no other network has scores
+    assert {path.name for path in tmp_path.iterdir()} == drawn
 
 
 @pytest.mark.slow

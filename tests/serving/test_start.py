@@ -117,6 +117,11 @@ def test_a_start_with_a_reading_that_the_model_lacks_fails_with_one_line(exporte
     assert_start_fails(Server(exported_learner, DEXPRESSION_READING="people"), message)
 
 
+def test_a_start_with_labels_that_the_model_lacks_fails_with_one_line(own_model):
+    message = "DEXPRESSION_LABELS is five, but the model has only BORED, VERY ATTENTIVE. Unset it."
+    assert_start_fails(Server(own_model, DEXPRESSION_LABELS="five"), message)
+
+
 def test_a_start_on_a_port_in_use_fails_with_one_line(exported_learner):
     with socket.create_server(("127.0.0.1", 0)) as other_program:
         port = other_program.getsockname()[1]

@@ -19,10 +19,11 @@ from PIL import Image
 
 from dexpression.artifact.manifest import export_paths
 from dexpression.errors import StartError
+from dexpression.labels import FIVE
 from dexpression.serving import processes, verification_process
 from dexpression.serving.shared_metrics import PREFIX
 from tests.support.exports import replace_file
-from tests.support.faces import draw_face, encode
+from tests.support.faces import OWN_LABELS, draw_face, encode
 from tests.support.server import Server, ask, connect, read_file, sha256
 from tests.support.web import MULTIPART, multipart
 
@@ -137,6 +138,18 @@ def test_a_new_model_is_loaded_by_every_worker_without_losing_a_request(server, 
     assert server.answers.keys() == {(200, new)}
     assert server.failures == []
     assert server.model_names() == (new, new)
+
+
+def test_a_new_model_may_have_other_labels_than_the_old_one(server, model, own_model):
+    face, old = encode(draw_face("HAPPY", 0)), sha256(model)
+    assert json.loads(ask(server.url, face)[1])["result"] in FIVE
+    for path in own_model.parent.iterdir():
+        shutil.copy(path, model.parent)
+    server.wait(lambda: server.worker_counts() == {sha256(own_model): 2})
+    status, body = ask(server.url, face)
+    assert (status, json.loads(body)["result"] in OWN_LABELS, old == sha256(model)) == (200, True, False)
+    assert ask(f"{server.url}/?labels=five", face)[0] == 400
+    assert json.dumps([*OWN_LABELS, "UNKNOWN"]) in ask(f"{server.url}/openapi.json")[1].decode()
 
 
 def test_a_new_onnx_model_of_the_same_learner_is_loaded(server, model):

@@ -94,13 +94,20 @@ def test_a_bad_export_that_replaced_the_served_one_does_not_withdraw_it(supervis
     assert not worker.is_withdrawn
 
 
-def test_a_new_model_without_the_reading_of_the_settings_is_not_used(worker, other_model, caplog):
-    supervisor = Supervisor(Settings(model_path=other_model.parent, reading="people"), None, 1, None)
+@pytest.mark.parametrize(
+    ("choice", "reason"),
+    [
+        ({"reading": "people"}, "DEXPRESSION_READING is people, but the model has only labels"),
+        ({"labels": "five"}, "DEXPRESSION_LABELS is five, but the model has only BORED, VERY ATTENTIVE"),
+    ],
+)
+def test_a_new_model_without_what_the_settings_choose_is_not_used(worker, own_model, caplog, choice, reason):
+    supervisor = Supervisor(Settings(model_path=own_model.parent, **choice), None, 1, None)
     supervisor._workers, supervisor._model = [worker], load_onnx_model(Settings.model_path)
-    take(supervisor, Verified(load_onnx_model(other_model.parent), with_learner=True))
+    take(supervisor, Verified(load_onnx_model(own_model.parent), with_learner=True))
     assert (worker.models, worker.is_withdrawn) == ([], False)
     [line] = caplog.messages
-    assert "the old one still answers. DEXPRESSION_READING is people, but the model has only labels" in line
+    assert f"the old one still answers. {reason}" in line
 
 
 def test_another_model_ends_a_withdrawal(supervisor, worker, other_model):

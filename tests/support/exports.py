@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,16 +23,16 @@ from dexpression.network.transforms import inference_dataloaders
 from tests.support.faces import draw_face
 
 
-def export_random_learner(folder: Path, seed: int, heads: int = 1) -> Path:
-    """Export a learner of seven labels with random weights into `folder`; returns the path of its .pkl file.
+def export_random_learner(folder: Path, seed: int, heads: int = 1, labels: Sequence[str] = SEVEN) -> Path:
+    """Export a learner with random weights into `folder`; returns the path of its .pkl file.
 
     With two heads it has both readings, which differ.
     """
     torch.manual_seed(seed)
-    network = DeXpression.compact(7, heads=heads).eval()
+    network = DeXpression.compact(len(labels), heads=heads).eval()
     _spread_logits(network)
     loss = EmotionLoss(readouts=default_readouts(heads))
-    learner = Learner(inference_dataloaders(SEVEN, 48), network, loss_func=loss)
+    learner = Learner(inference_dataloaders(labels, 48), network, loss_func=loss)
     export_learner(learner, folder, 48, {}, to_onnx(learner, 48).SerializeToString())
     return export_paths(folder).learner
 

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from dexpression.labels import SEVEN
-from dexpression.training.sources import VOTE_COLUMNS
+from dexpression.training.tables import VOTE_COLUMNS
 
 # Start and end of the mouth's arc in degrees, and half the width of an eye: enough to tell the drawings apart.
 MOUTHS = {
@@ -22,6 +22,8 @@ MOUTHS = {
     "SAD": (220, 320, 2),
     "SURPRISE": (0, 360, 6),
 }
+
+OWN_LABELS = ("BORED", "VERY ATTENTIVE")  # a vocabulary without any of our labels
 
 
 def draw_face(label: str, seed: int, size: int = 48) -> Image.Image:
@@ -69,13 +71,18 @@ def encode_turned(image: Image.Image, orientation: int, file_format: str = "PNG"
     return encode(stored, file_format, exif=exif)
 
 
-def write_class_folders(root: Path, count: int, labels: tuple[str, ...] = SEVEN, seed: int = 0) -> Path:
-    """Write `count` faces a label, as root/happy/00003.png; numbers run on over the labels, as rows in fer2013.csv."""
+def write_class_folders(
+    root: Path, count: int, labels: tuple[str, ...] = SEVEN, seed: int = 0, names: tuple[str, ...] = ()
+) -> Path:
+    """Write `count` faces a label, as root/happy/00003.png; numbers run on over the labels, as rows in fer2013.csv.
+
+    The folders have these names, by default the labels in lower case.
+    """
     row = seed * 1000
-    for label in labels:
-        (root / label.lower()).mkdir(parents=True)
+    for label, name in zip(labels, names or map(str.lower, labels), strict=True):
+        (root / name).mkdir(parents=True)
         for number in range(count):
-            draw_face(label, seed * 100 + number).save(root / label.lower() / f"{row:05}.png")
+            draw_face(label, seed * 100 + number).save(root / name / f"{row:05}.png")
             row += 1
     return root
 

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from dexpression.network.loss import EmotionLoss, Readout, default_readouts
 from dexpression.training.calibration import calibrate, fit_class_factors, fit_readout, fit_temperature
-from dexpression.training.sources import Face
+from dexpression.training.face_set import Face
 
 VOCABULARY = ["ANGRY", "HAPPY", "SAD"]
 COLUMNS = {"ANGRY": "anger", "HAPPY": "happiness", "SAD": "sadness"}

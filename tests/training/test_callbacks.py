@@ -1,15 +1,23 @@
-"""Callbacks: faces grow during training, weights are averaged, and bfloat16 is used where it is faster."""
+"""Callbacks: faces grow during training, weights are averaged, runs end early, and bfloat16 is used where it is faster."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 
 import pytest
 import torch
+from fastai.callback.core import CancelFitException
 from torch import nn
 
 from dexpression.training import callbacks
-from dexpression.training.callbacks import ProgressiveResizing, SeedEpochs, WeightAverage, is_faster_in_bfloat16
+from dexpression.training.callbacks import (
+    ProgressiveResizing,
+    SeedEpochs,
+    StopEarly,
+    WeightAverage,
+    is_faster_in_bfloat16,
+)
 
 
 def sides(epochs: int, training: bool = True) -> list[int]:
@@ -51,20 +59,85 @@ def test_each_epoch_has_its_own_seed_whatever_was_drawn_before():
     assert drawn[0][1] != drawn[1][1]
 
 
-def test_validation_and_the_end_of_a_run_use_the_averaged_weights():
-    network = nn.Linear(1, 1)
-    averaging = WeightAverage(decay=0.75)
-    averaging.learn = SimpleNamespace(model=network)
+def averaged(decay: float, values: Sequence[float]) -> WeightAverage:
+    """The average of a network whose only weight had these values, one after each step."""
+    averaging = WeightAverage(decay)
+    averaging.learn = SimpleNamespace(model=nn.Linear(1, 1))
     averaging.before_fit()
-    for value in (0.0, 1.0):  # the first step sets the average, and the second moves it by a quarter
-        nn.init.constant_(network.weight, value)
+    for value in values:
+        nn.init.constant_(averaging.learn.model.weight, value)
         averaging.after_step()
+    return averaging
+
+
+def test_validation_and_the_end_of_a_run_use_the_averaged_weights():
+    averaging = averaged(0.0, [2.0, 1.0])
+    network = averaging.learn.model
     averaging.before_validate()
-    assert averaging.learn.model.weight.item() == pytest.approx(0.25)
+    assert averaging.learn.model is not network
+    assert averaging.learn.model.weight.item() == 1
     averaging.after_validate()
     assert averaging.learn.model is network
     averaging.after_fit()
-    assert averaging.learn.model.weight.item() == pytest.approx(0.25)
+    assert averaging.learn.model is averaging.average.module
+
+
+@pytest.mark.parametrize("decay", [0.1, 0.5, 0.998])
+def test_the_decay_of_the_average_grows_with_the_steps_up_to_its_limit(decay):
+    expected, values = 0.0, [0.0, *range(1, 60)]
+    for step, value in enumerate(values[1:], start=1):
+        share = min(decay, (1 + step) / (10 + step))
+        expected = share * expected + (1 - share) * value
+    assert averaged(decay, values).average.module.weight.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_average_forgets_a_start_within_a_few_steps_and_averages_many_in_a_long_run():
+    few = averaged(0.998, [100.0, *[0.0] * 20]).average.module.weight.item()
+    assert few < 0.1
+    many = averaged(0.998, [0.0, 1.0] * 2_000).average.module.weight.item()
+    assert many == pytest.approx(0.5, abs=0.01)
+
+
+def run_with(losses: Sequence[float], patience: int) -> tuple[int, float]:
+    """The number of epochs of a run with these losses on valid, and the weight at its end: the number of an epoch."""
+    network, stopping, values = nn.Linear(1, 1), StopEarly(patience), []
+    stopping.learn = SimpleNamespace(
+        recorder=SimpleNamespace(values=values),
+        weight_average=SimpleNamespace(average=SimpleNamespace(module=network)),
+        checkpoint=SimpleNamespace(finished=[]),
+    )
+    stopping.before_fit()
+    for epoch, loss in enumerate(losses):
+        stopping.learn.epoch = epoch
+        try:
+            stopping.before_epoch()
+        except CancelFitException:
+            break
+        nn.init.constant_(network.weight, epoch)
+        values.append([0.0, loss, 0.5])
+        stopping.after_epoch()
+    stopping.after_fit()
+    return len(values), network.weight.item()
+
+
+@pytest.mark.parametrize(
+    ("losses", "epochs", "best"),
+    [
+        ([5, 4, 3, 2, 1], 5, 4),
+        ([5, 4, 3, 4, 4, 4, 1], 6, 2),  # three epochs without a lower loss
+        ([5, 4, 4, 4, 3, 3, 3, 3, 3], 8, 4),
+        ([1, 2], 2, 0),
+        ([float("nan"), 2, 3], 3, 1),
+    ],
+    ids=str,
+)
+def test_a_run_ends_when_the_loss_has_not_fallen_for_so_many_epochs_with_its_best_weights(losses, epochs, best):
+    assert run_with(losses, patience=3) == (epochs, best)
+
+
+def test_losses_that_are_no_numbers_neither_end_a_run_nor_choose_its_weights():
+    assert run_with([float("nan")] * 20, patience=3) == (20, 19)
+    assert run_with([2, *[float("nan")] * 20], patience=3)[1] == 0
 
 
 @pytest.mark.parametrize("seconds", [0.5, 1.2])

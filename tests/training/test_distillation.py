@@ -1,24 +1,14 @@
-"""Self-distillation: a student starts from a trained learner and learns its teachers' probabilities."""
+"""Knowledge distillation: a network learns the answers of a teacher to the faces as they were before blur and so on."""
 
 from __future__ import annotations
 
-import copy
-import dataclasses
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-from fastai.learner import Learner
 from torch import Tensor, nn
 
-from dexpression.training import distillation
-from dexpression.training.distillation import KnowledgeDistillation, train_student
-from dexpression.training.fitting import create_learner, fit, recipe_dataloaders
-from dexpression.training.recipe import Recipe
-from tests.support.recipes import QUICK
-
-RECIPE = dataclasses.replace(QUICK, epochs=1, student_epochs=2, teachers=2)
+from dexpression.training.distillation import KnowledgeDistillation, soft_cross_entropy
 
 
 @pytest.fixture(autouse=True)
@@ -29,97 +19,65 @@ def seeded():
 class PixelTeacher(nn.Module):
     """A teacher of two heads, whose logits are the pixels: (N, 1, 2, C) -> (N, 2, C)."""
 
-    def __init__(self, scale: float = 1.0) -> None:
-        super().__init__()
-        self.scale = scale
-
     def forward(self, faces: Tensor) -> Tensor:
-        return self.scale * faces[:, 0]
+        return faces[:, 0]
 
 
-def distilled(faces: Tensor, *teachers: nn.Module, training: bool = True, epoch: int = 4) -> SimpleNamespace:
-    """Apply KnowledgeDistillation to a batch in one of five epochs; those of the last epoch are not mixed."""
-    callback = KnowledgeDistillation(teachers)
-    callback.learn = SimpleNamespace(training=training, xb=(faces,), yb=("labels", "votes"), epoch=epoch, n_epoch=5)
+def started(faces: Tensor, share: float = 0.5, training: bool = True) -> KnowledgeDistillation:
+    """The callback before a batch."""
+    callback = KnowledgeDistillation(PixelTeacher(), share)
+    callback.learn = SimpleNamespace(training=training, xb=(faces,))
     callback.before_batch()
-    return callback.learn
+    return callback
 
 
-def trained(source: Path, runs: Path, recipe: Recipe) -> Learner:
-    learner = create_learner(recipe_dataloaders(source, recipe), recipe)
-    fit(learner, recipe, runs)
-    return learner
+def loss_after(share: float, training: bool = True) -> tuple[Tensor, Tensor, Tensor]:
+    """The loss of labels of a batch, its loss with the answers of the teacher alone, and what the callback makes."""
+    callback = started(torch.randn(4, 1, 2, 3), share, training)
+    logits, plain = torch.randn(4, 2, 3, requires_grad=True), torch.tensor(2.5, requires_grad=True)
+    callback.learn.pred, callback.learn.loss_grad, callback.learn.loss = logits, plain, plain.clone()
+    callback.after_loss()
+    taught = soft_cross_entropy(logits, callback.targets) if training else plain
+    return plain, taught, callback.learn.loss_grad
 
 
-def test_the_targets_of_each_head_are_the_probabilities_of_the_teachers():
+def test_the_targets_of_each_head_are_the_probabilities_of_the_teacher_for_the_face_or_its_mirror_image():
     faces = torch.randn(4, 1, 2, 3)
-    probabilities = [(scale * faces[:, 0]).softmax(dim=-1) for scale in (1.0, -2.0)]
-    expected = torch.cat([probabilities[0][:2], probabilities[1][2:]])
-    targets = torch.stack(distilled(faces, PixelTeacher(1.0), PixelTeacher(-2.0)).yb, dim=1)
-    assert torch.allclose(targets, expected) or torch.allclose(targets, expected.flip(-1))  # mirrored
+    expected = faces[:, 0].softmax(dim=-1)
+    mirrored = [not torch.allclose(started(faces).targets, expected) for _ in range(40)]
+    assert 8 <= sum(mirrored) <= 32
+    seen = {round(float(started(faces).targets[0, 0, 0]), 4) for _ in range(40)}
+    assert seen == {round(float(value), 4) for value in (expected[0, 0, 0], expected[0, 0, 2])}
 
 
-def test_a_teacher_sees_faces_as_they_are_and_mirrored():
-    faces = torch.tensor([[[[0.0, 1.0], [0.0, 1.0]]]])
-    seen = {round(float(distilled(faces, PixelTeacher()).yb[0][0, 0]), 3) for _ in range(40)}
-    assert seen == {0.269, 0.731}  # the softmax of 0 and of 1
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_the_answers_of_the_teacher_have_their_share_of_the_loss(share):
+    plain, taught, mixed = loss_after(share)
+    assert mixed.item() == pytest.approx(((1 - share) * plain + share * taught).item())
 
 
-def test_about_half_of_the_batches_are_mixed_except_in_the_last_fifth_of_the_epochs():
-    faces = torch.randn(4, 1, 2, 3)
-    batches = [distilled(faces, PixelTeacher()) for _ in range(20)]
-    assert all(batch.xb[0] is faces for batch in batches)
-    batches = [distilled(faces, PixelTeacher(), epoch=3) for _ in range(40)]
-    assert 8 <= sum(batch.xb[0] is faces for batch in batches) <= 32
-
-
-def test_a_mixed_face_lies_between_two_faces_and_its_target_is_for_the_mixed_face():
-    faces = torch.tensor([0.0, 1.0])[:, None, None, None] * torch.arange(1.0, 7.0).view(2, 3)
-    batches = [distilled(faces, PixelTeacher(), epoch=0) for _ in range(40)]
-    batch = next(batch for batch in batches if batch.xb[0] is not faces)
-    shares = batch.xb[0][:, 0] / faces[1, 0]
-    assert torch.allclose(shares, shares[:, :1, :1].expand_as(shares))
-    assert 0 < float(shares[0, 0, 0]) < 1
-    assert float(shares[0, 0, 0]) != pytest.approx(1 - float(shares[1, 0, 0]))  # each face has its own share
-    targets, expected = torch.stack(batch.yb, dim=1), batch.xb[0][:, 0].softmax(dim=-1)
-    assert torch.allclose(targets, expected) or torch.allclose(targets, expected.flip(-1))  # mirrored
-
-
-def test_the_head_for_votes_gets_no_target_without_votes():
-    callback = KnowledgeDistillation([PixelTeacher()])
-    faces = torch.zeros(1, 1, 2, 3)
-    callback.learn = SimpleNamespace(training=True, xb=(faces,), yb=("labels",), epoch=0, n_epoch=1)
+def test_the_mixed_loss_is_what_is_learned_from_and_the_teacher_does_not_learn():
+    callback = KnowledgeDistillation(nn.Linear(3, 3), 1.0)
+    faces, logits = torch.randn(4, 3), torch.randn(4, 3, requires_grad=True)
+    plain = torch.tensor(1.0, requires_grad=True)
+    callback.learn = SimpleNamespace(training=True, xb=(faces,), pred=logits, loss_grad=plain, loss=plain)
     callback.before_batch()
-    assert [tuple(targets.shape) for targets in callback.learn.yb] == [(1, 3)]
+    callback.after_loss()
+    callback.learn.loss_grad.backward()
+    assert logits.grad.abs().sum() > 0
+    assert all(weight.grad is None for weight in callback.teacher.parameters())
+    assert not callback.teacher.training
 
 
-def test_validation_batches_keep_their_labels_and_votes():
-    assert distilled(torch.zeros(1, 1, 2, 2), PixelTeacher(), training=False).yb == ("labels", "votes")
+def test_validation_has_the_loss_of_labels_alone():
+    plain, _, kept = loss_after(0.5, training=False)
+    assert kept is plain
 
 
-@pytest.mark.slow
-def test_a_student_with_a_tiny_learning_rate_equals_its_first_teacher(split_folders, tmp_path):
-    recipe = dataclasses.replace(RECIPE, student_epochs=1)
-    teacher = trained(split_folders, tmp_path, recipe)
-    student = train_student(teacher, dataclasses.replace(recipe, learning_rate=1e-8, weight_decay=0.0), tmp_path)
-    for name, weight in student.model.named_parameters():
-        assert torch.allclose(weight, teacher.model.get_parameter(name), atol=1e-5), name
-
-
-@pytest.mark.slow
-def test_teachers_differ_and_do_not_learn_while_the_student_learns_without_labels(split_folders, tmp_path, monkeypatch):
-    callbacks = []
-    monkeypatch.setattr(
-        distillation,
-        "KnowledgeDistillation",
-        lambda teachers: callbacks.append(KnowledgeDistillation(teachers)) or callbacks[-1],
-    )
-    learner = trained(split_folders, tmp_path, RECIPE)
-    before = copy.deepcopy(learner.model.state_dict())
-    student = train_student(learner, dataclasses.replace(RECIPE, teachers=3), tmp_path)
-    (first, *others), loss = callbacks[0].teachers, student.loss_func
-    assert first is learner.model
-    assert len({next(teacher.parameters()).sum().item() for teacher in (first, *others)}) == 3
-    assert (loss.label_smoothing, loss.class_weights) == (0, None)
-    assert all(torch.equal(weight, before[name]) for name, weight in first.state_dict().items())
-    assert not torch.equal(next(student.model.parameters()), next(first.parameters()))
+@pytest.mark.parametrize("shape", [(6, 3), (6, 2, 3)])
+def test_the_soft_loss_is_least_where_the_answers_are_those_of_the_teacher_and_is_a_sum_over_heads(shape):
+    logits = torch.randn(shape)
+    targets = logits.softmax(dim=-1)
+    entropy = -(targets * targets.log()).sum(dim=-1).reshape(6, -1).sum(dim=1).mean()
+    assert soft_cross_entropy(logits, targets).item() == pytest.approx(entropy.item(), rel=1e-5)
+    assert soft_cross_entropy(logits + torch.randn(shape), targets) > entropy

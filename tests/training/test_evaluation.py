@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from fastai.learner import Learner
 
-from dexpression.errors import DataError, UnknownReading
+from dexpression.errors import DataError, UnknownLabels, UnknownReading
 from dexpression.labels import FIVE, SEVEN
 from dexpression.network.inference import torch_backend
 from dexpression.prediction import FaceClassifier, load_classifier
@@ -19,13 +19,14 @@ from dexpression.training.evaluation import (
     evaluate_backend,
     evaluate_learner,
     labelled_faces,
+    match_labels,
     reliability,
     score,
 )
 from dexpression.training.fitting import create_learner, recipe_dataloaders
-from dexpression.training.sources import read_faces
+from dexpression.training.sources import Face, FaceSet, read_faces
 from tests.support.exports import export_random_learner
-from tests.support.faces import write_class_folders, write_votes
+from tests.support.faces import OWN_LABELS, draw_face, write_class_folders, write_votes
 from tests.support.recipes import QUICK
 
 TRUTH = ["HAPPY", "HAPPY", "HAPPY", "SAD", "FEAR"]
@@ -37,10 +38,18 @@ PREDICTIONS = [
     Prediction({"HAPPY": 0.5, "SAD": 0.2, "FEAR": 0.3}),
 ]
 
+GREY = draw_face("HAPPY", 0)
+
 
 @pytest.fixture(scope="module")
 def classifier(exported_learner) -> FaceClassifier:
     return load_classifier(exported_learner)[0]
+
+
+@pytest.fixture(scope="module")
+def own_classifier(own_model) -> FaceClassifier:
+    """A classifier with labels of its own."""
+    return load_classifier(own_model.with_suffix(".onnx"))[0]
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +114,43 @@ def test_class_folders_are_scored_over_the_chosen_labels(classifier, class_folde
     result = evaluate_source(classifier, class_folders, labels)
     assert (result.n, tuple(result.recall)) == (n, vocabulary)
     assert np.sum(result.confusion) == n
+
+
+def faces_of(*labels: str) -> FaceSet:
+    return FaceSet("faces", [Face(f"{number}.png", label, None, GREY) for number, label in enumerate(labels)])
+
+
+def test_faces_are_labelled_as_the_model_does_and_the_log_says_which_are_left_out(caplog):
+    found = match_labels(faces_of("BORED", "ANGER", "HAPPY", "ANGER", "A\nB", "A\nB"), ["BORED", "ANGRY"])
+    assert [face.label for face in found.faces] == ["BORED", "ANGRY", "ANGRY"]
+    assert caplog.messages == ["Left out, because the model does not know the label: A\\nB (2 faces), HAPPY (1 faces)"]
+
+
+def test_faces_of_no_label_of_the_model_are_refused_with_both_vocabularies(own_classifier, class_folders):
+    message = r"which knows BORED, VERY ATTENTIVE\. Found: ANGRY \(10 faces\), .*Name the folders after the labels"
+    with pytest.raises(DataError, match=message):
+        evaluate_source(own_classifier, class_folders)
+
+
+def test_a_model_with_labels_of_its_own_is_scored_on_these(own_classifier):
+    found = faces_of(*OWN_LABELS)
+    result = evaluate(own_classifier, found.faces, own_classifier.labels)
+    assert (result.n, tuple(result.recall)) == (2, OWN_LABELS)
+
+
+@pytest.mark.parametrize("labels", ["five", "seven", "eight"])
+def test_a_label_set_that_the_model_lacks_is_refused_before_a_face_is_read(own_classifier, tmp_path, labels):
+    message = rf"does not know all labels of the set {labels}: it has BORED, VERY ATTENTIVE\. Leave out --labels"
+    with pytest.raises(UnknownLabels, match=message):
+        evaluate_source(own_classifier, tmp_path / "nowhere", labels)
+
+
+def test_the_table_shows_long_labels_whole():
+    labels = ["ATTENTIVE", "ATTENTIVE AT FIRST"]
+    rows = score(labels, [Prediction(dict(zip(labels, row, strict=True))) for row in ([0.9, 0.1], [0.2, 0.8])], labels)
+    *_, head, first, second = rows.table().splitlines()
+    assert head.endswith("predicted ATTENTIVE ATTENTIVE AT FIRST")
+    assert len(head) == len(first) == len(second)
 
 
 def test_repeated_images_all_count(classifier, tmp_path):

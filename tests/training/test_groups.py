@@ -8,8 +8,8 @@ import pytest
 
 from dexpression.errors import DataError
 from dexpression.reading import Prediction
+from dexpression.training.face_set import Face
 from dexpression.training.groups import read_groups, score_groups
-from dexpression.training.sources import Face
 from tests.support.faces import draw_face
 
 HAPPY, SAD = Prediction({"HAPPY": 1.0, "SAD": 0.0}), Prediction({"HAPPY": 0.0, "SAD": 1.0})

@@ -10,6 +10,7 @@ import pytest
 
 from dexpression.artifact.manifest import Manifest, export_paths
 from dexpression.errors import RecipeError
+from dexpression.shipped import default_model_path
 from dexpression.training.recipe import IMAGE_SIZES, Recipe, describe_recipe
 from tests.support.server import ROOT
 
@@ -25,7 +26,9 @@ from tests.support.server import ROOT
         ("learning_rate", 0.0, "1e-08 to 10.0"),
         ("blur", 2.1, "0.0 to 2.0"),
         ("weight_decay", float("nan"), "0.0 to 1.0"),
-        ("teachers", 0, "1 to 100"),
+        ("teacher_share", 1.1, "0.0 to 1.0"),
+        ("from_scratch", "yes", "no or yes"),
+        ("from_scratch", 1, "no or yes"),
     ],
 )
 def test_a_value_out_of_range_is_refused_with_its_range(name, value, allowed):
@@ -38,7 +41,8 @@ def test_a_value_out_of_range_is_refused_with_its_range(name, value, allowed):
     ("name", "choices"),
     [
         ("network", "compact or paper"),
-        ("labels", "five or seven or eight"),
+        ("labels", "auto or five or seven or eight or own"),
+        ("detect", "auto or always or never"),
         ("precision", "auto or bfloat16 or float32"),
     ],
 )
@@ -55,6 +59,64 @@ def test_both_limits_of_a_range_are_allowed(name, limits):
 
 def test_the_image_size_is_that_of_the_last_epochs():
     assert {network: Recipe(network=network).image_size for network in IMAGE_SIZES} == {"compact": 48, "paper": 224}
+
+
+@pytest.mark.parametrize("options", [{"start": "model"}, {"start_share": 0.5}, {"teacher_share": 0.5}])
+def test_from_scratch_there_is_no_start(options):
+    with pytest.raises(RecipeError, match="from_scratch means that there is no start. Leave out one of the two"):
+        Recipe(from_scratch=True, **options)
+
+
+SIZES = (2, 10, 30, 100, 300, 1_000, 3_000, 10_000, 28_000, 1_000_000)
+
+
+@pytest.mark.parametrize("options", [{}, {"from_scratch": True}, {"network": "paper"}], ids=str)
+def test_every_option_has_a_value_for_any_number_of_images(options):
+    for images in SIZES:
+        fitted = Recipe(**options).fitted_to(images)
+        values = {name: value for name, value in vars(fitted).items() if name != "start"}
+        assert None not in values.values()
+        assert (fitted.start is None) is fitted.from_scratch
+
+
+def test_more_images_mean_larger_batches_and_not_more_epochs():
+    fitted = [Recipe().fitted_to(images) for images in SIZES]
+    epochs, batches, rates = ([getattr(one, name) for one in fitted] for name in ("epochs", "batch_size", "learning_rate"))
+    assert epochs == sorted(epochs, reverse=True)
+    assert epochs[-1] >= 2
+    assert batches == sorted(batches)
+    assert (batches[0] <= 32, batches[-1]) == (True, 128)
+    assert all(0 < rate < Recipe(from_scratch=True).fitted_to(100).learning_rate for rate in rates)
+
+
+def test_a_batch_is_no_larger_than_the_images_if_these_are_a_dozen_or_more():
+    assert all(Recipe().fitted_to(images).batch_size <= images for images in range(12, 300))
+
+
+def test_a_chosen_value_stays_whatever_the_number_of_images():
+    chosen = {"epochs": 3, "batch_size": 7, "learning_rate": 0.1, "patience": 2, "start": Path("mine")}
+    for images in SIZES:
+        fitted = vars(Recipe(**chosen).fitted_to(images))
+        assert {name: fitted[name] for name in chosen} == chosen
+
+
+def test_a_fitted_recipe_fits_itself_again():
+    for recipe in (Recipe(), Recipe(from_scratch=True), Recipe(network="paper")):
+        assert recipe.fitted_to(100).fitted_to(28_000) == recipe.fitted_to(100)
+
+
+def test_a_run_starts_from_the_export_in_model_or_from_that_of_the_package(model, tmp_path, monkeypatch):
+    (tmp_path / "empty" / "model").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "empty")
+    assert Recipe().fitted_to(100).start == default_model_path()
+    monkeypatch.chdir(model.parent.parent)
+    assert Recipe().fitted_to(100).start == Path("model")
+    assert Recipe(start="mine").fitted_to(100).start == Path("mine")
+
+
+def test_the_paper_network_starts_from_scratch_unless_an_export_is_named():
+    assert Recipe(network="paper").fitted_to(100).from_scratch
+    assert Recipe(network="paper", start="mine").fitted_to(100).start == Path("mine")
 
 
 def test_facts_are_all_options_as_json_takes_them():
@@ -77,7 +139,8 @@ def test_the_description_has_a_row_for_each_option_with_its_value_range_and_mean
     assert [row["option"] for row in rows] == [field.name for field in dataclasses.fields(Recipe)]
     by_option = {row["option"]: row for row in rows}
     assert (by_option["epochs"]["value"], by_option["epochs"]["allowed"]) == ("5", "1 to 10000")
-    assert by_option["labels"]["allowed"] == "five or seven or eight"
+    assert by_option["labels"]["allowed"] == "auto or five or seven or eight or own"
+    assert (by_option["from_scratch"]["value"], by_option["from_scratch"]["allowed"]) == ("False", "no or yes")
     assert all(row["meaning"] for row in rows)
 
 

@@ -10,6 +10,7 @@ from jsonschema import Draft202012Validator
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 from werkzeug.test import TestResponse
 
+from dexpression.labels import SEVEN
 from dexpression.web import create_app
 from dexpression.web.openapi import IMAGE_TYPES, openapi_document
 from dexpression.web.parameters import Parameters, RootParameters
@@ -38,7 +39,7 @@ def test_generated_requests_are_answered_as_the_document_says(case):
 
 def assert_documented(response: TestResponse, path: str) -> None:
     """Check that the document lists the status and content type (else KeyError), and that the body fits the schema."""
-    document = openapi_document()
+    document = openapi_document(SEVEN)
     listed = document["paths"][path]["post"]["responses"][str(response.status_code)]["content"][response.content_type]
     schema = listed["schema"] | {"components": document["components"]}
     Draft202012Validator(schema).validate(response.get_json(force=True))
@@ -66,14 +67,14 @@ def test_other_bodies_are_answered_as_the_document_says(address, content, kind):
 
 def test_the_document_lists_the_same_parameters_that_requests_are_checked_for():
     for path, model in (("/", RootParameters), ("/v1/predict", Parameters)):
-        listed = openapi_document()["paths"][path]["post"]["parameters"]
+        listed = openapi_document(SEVEN)["paths"][path]["post"]["parameters"]
         assert [parameter["name"] for parameter in listed] == list(model.model_fields)
         assert all(parameter["description"] for parameter in listed)
 
 
 def test_form_and_json_describe_the_same_parameters_beside_the_picture():
     for path, model in (("/", RootParameters), ("/v1/predict", Parameters)):
-        content = openapi_document()["paths"][path]["post"]["requestBody"]["content"]
+        content = openapi_document(SEVEN)["paths"][path]["post"]["requestBody"]["content"]
         for kind, picture in (("multipart/form-data", "file"), ("application/json", "image")):
             schema = content[kind]["schema"]
             assert list(schema["properties"]) == [picture, *model.model_fields]

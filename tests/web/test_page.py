@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,7 +20,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from dexpression.labels import SEVEN
 from tests.support.browser import CHROMIUM, DRIVER, OTHER_HOST, drop, open_browser, paste
-from tests.support.faces import encode
+from tests.support.faces import OWN_LABELS, encode
 from tests.support.server import DEADLINE_SECONDS, Server
 
 pytestmark = pytest.mark.slow
@@ -158,6 +159,18 @@ def test_the_camera_is_read_live_until_it_is_switched_off(page):
     button.click()
     wait(page, lambda: read(page, "#status") == "The camera is off.")
     assert read(page, "#faces") == ""
+
+
+def test_a_new_model_with_other_labels_changes_the_list_while_the_camera_is_read(browser, model, own_model):
+    with Server(model) as server:
+        browser.get(address(server))
+        allow_camera(browser, "granted")
+        browser.find_element(By.ID, "camera").click()
+        wait(browser, lambda: is_one_face_shown(browser) and "SURPRISE" in read(browser, "#faces"))
+        for path in own_model.parent.iterdir():
+            shutil.copy(path, model.parent)
+        wait(browser, lambda: all(label in read(browser, "#faces") for label in OWN_LABELS))
+        assert "SURPRISE" not in read(browser, "#faces")
 
 
 def test_a_blocked_camera_is_explained(page):

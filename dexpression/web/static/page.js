@@ -69,6 +69,11 @@ function createFaceItem(face) {
   return createElement("li", "", createElement("h2"), createElement("ul", "bars", ...bars));
 }
 
+function hasLabels(item, face) {
+  const shown = [...item.querySelectorAll(".bars li")].map((bar) => bar.firstChild.textContent);
+  return shown.join("\n") === Object.keys(face.probabilities).join("\n");
+}
+
 /* Items are updated in place, so that a reader or a screen reader keeps its position from frame to frame. */
 function updateFaceItem(item, face, number) {
   item.querySelector("h2").textContent = `Face ${number}: ${face.result}, ${percent(face.confidence)}`;
@@ -85,6 +90,7 @@ function showReading(reading, mirrored = false) {
   while (faces.children.length > reading.faces.length) faces.lastChild.remove();
   reading.faces.forEach((face, index) => {
     if (!faces.children[index]) faces.append(createFaceItem(face));
+    if (!hasLabels(faces.children[index], face)) faces.children[index].replaceWith(createFaceItem(face)); // of a new model
     updateFaceItem(faces.children[index], face, index + 1);
   });
   announceReading(reading);
