@@ -207,12 +207,12 @@ def _add_predict(commands: Commands, model: _Parser) -> None:
         help="write each face into a folder of its label in DIR, such as DIR/happy; move the wrong ones, and train on "
         "DIR",
     )
-    _add_detect(predict)
+    _add_detect(predict, get_args(Detect), "; tiles: find small faces of large pictures too, which takes longer")
     predict.set_defaults(command=_predict, output_format="text")
 
 
 def _add_evaluate(commands: Commands, model: _Parser) -> None:
-    from dexpression.training.face_set import Split
+    from dexpression.training.face_set import CropDetect, Split
 
     evaluate = commands.add_parser("evaluate", parents=[model], help="score the model on labelled faces")
     evaluate.add_argument("folder", type=Path, metavar="FOLDER", help="class folders, or fer2013.csv")
@@ -227,7 +227,7 @@ def _add_evaluate(commands: Commands, model: _Parser) -> None:
         help="score by labels or by the FER+ majority vote (default: labels)",
     )
     _add_votes_file(evaluate)
-    _add_detect(evaluate)
+    _add_detect(evaluate, get_args(CropDetect))
     kinds = evaluate.add_mutually_exclusive_group()
     kinds.add_argument(
         "--groups", type=Path, metavar="CSV", help="score each group of people; the columns are file and group"
@@ -284,13 +284,13 @@ def _model_parser() -> _Parser:
     return parser
 
 
-def _add_detect(command: _Parser) -> None:
+def _add_detect(command: _Parser, choices: Sequence[str], more: str = "") -> None:
     command.add_argument(
         "--detect",
-        choices=get_args(Detect),
+        choices=choices,
         default="auto",
-        help="auto: detect faces in pictures over 64x64 pixels; always: in all; never: a picture is one face "
-        "(default: auto)",
+        help="auto: detect faces in pictures over 64x64 pixels; always: in all; never: a picture is one face"
+        f"{more} (default: auto)",
     )
 
 

@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import logging
+import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -15,7 +17,8 @@ from tqdm import tqdm
 from dexpression.annotation import annotate
 from dexpression.copies import AnnotatedCopies
 from dexpression.errors import DataError, PictureError
-from dexpression.files import find_files, is_folder, printable, read_picture_file
+from dexpression.files import find_files, is_folder, is_leftover, printable, read_head, read_picture_file
+from dexpression.kinds import HEAD_BYTES, READABLE, find_format, name_kind
 from dexpression.labels import ReadingName
 from dexpression.picture import PICTURE_SUFFIXES, read_picture
 from dexpression.prediction import Predictor
@@ -47,6 +50,7 @@ def predict_pictures(
 ) -> list[str]:
     """Print the reading of every picture, and return one line for each picture that was not read or not copied.
 
+    In folders, the content of a file decides whether it is a picture. Others are counted on standard error.
     With `annotated_folder`, copies with boxes and labels are written there. With `sorted_folder`, each face is written
     into a folder of its label there, and the log says how many. Raises DataError if one of these folders cannot be used
     (see `AnnotatedCopies` and `SortedFaces`), and UnknownReading.
@@ -81,7 +85,7 @@ def predict_pictures(
 def _find_pictures(files_and_folders: Sequence[Path]) -> tuple[dict[Path, Found], list[str]]:
     """Find all pictures that are given by name or lie in a given folder; the lines say what is left out.
 
-    A file that is given by name may have any suffix.
+    A file that is given by name may be anything.
     """
     found: dict[Path, Found] = {}
     failures: list[str] = []
@@ -89,14 +93,28 @@ def _find_pictures(files_and_folders: Sequence[Path]) -> tuple[dict[Path, Found]
         if not is_folder(given):
             found.setdefault(given, Found(Path(given.name), by_name=True))
             continue
-        files, left_out = find_files(given, PICTURE_SUFFIXES)
-        failures += [_failure(path, f"It is {reason}.") for path, reason in left_out]
-        if not files:
-            expected = ", ".join(sorted(PICTURE_SUFFIXES))
-            failures.append(f"There is no picture in {printable(given)}. Expected files named {expected}.")
-        for file in files:
+        files, left_out = find_files(given, None)
+        failures += [_failure(path, f"It is {reason}.") for path, reason in left_out if not is_leftover(path)]
+        passed_over = {path: kind for path in files if (kind := _kind_of_other(path))}
+        pictures = [path for path in files if path not in passed_over]
+        if others := Counter(kind for path, kind in passed_over.items() if not is_leftover(path)):
+            kinds = ", ".join(f"{kind.removeprefix('a ')} ({count})" for kind, count in others.most_common())
+            print(printable(f"{given}: Files of other kinds were passed over: {kinds}."), file=sys.stderr)
+        if not pictures:
+            failures.append(f"There is no picture in {printable(given)}. Expected {READABLE}.")
+        for file in pictures:
             found.setdefault(file, Found(file.relative_to(given), by_name=False))
     return found, failures
+
+
+def _kind_of_other(path: Path) -> str | None:
+    """What a file is that neither is nor claims to be a picture; None for a picture, or if it cannot be read."""
+    try:
+        head = read_head(path, HEAD_BYTES)
+    except (OSError, ValueError):
+        return None
+    is_claimed = path.suffix.lower() in PICTURE_SUFFIXES and not is_leftover(path)
+    return None if is_claimed or find_format(head) else name_kind(head)
 
 
 def _failure(path: Path, reason: object) -> str:

@@ -41,6 +41,10 @@ class UnknownLabels(DeXpressionError):
     """The model does not know the requested labels."""
 
 
+class UnknownDetection(DeXpressionError):
+    """There is no such way to detect faces."""
+
+
 class UnknownReading(DeXpressionError):
     """The model does not have the requested reading."""
 
@@ -74,7 +78,7 @@ class DigestMismatch(ArtifactError):
 
 
 class PictureError(DeXpressionError):
-    """A picture cannot be read. `code` is stable; the message may be reworded."""
+    """A picture cannot be read, whatever the reason. `code` is stable; the message may be reworded."""
 
     code: ClassVar[str] = "undecodable_image"
 
@@ -86,7 +90,7 @@ class EmptyFile(PictureError):
 
 
 class UnreadableImage(PictureError):
-    """The file cannot be opened, or is not an image in one of the accepted formats."""
+    """The file, image or array is not a picture of an accepted form, or is damaged, cut off, or cannot be opened."""
 
 
 class TooManyPixels(PictureError):

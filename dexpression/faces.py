@@ -9,6 +9,7 @@ process. Smaller pictures take longer than in OpenCV, since the input of the wei
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,10 +24,17 @@ from dexpression.shipped import DETECTOR_WEIGHTS
 WEIGHTS_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 
 SIDE = 640  # pixels of the detector's input; at a long side of 2560, half of the faces would be missed
+# Pixels that neighbouring tiles have in common. What is larger than that may be cut by every tile; in pictures of up to
+# 12 megapixels, the whole picture at 640 pixels shows it large enough.
+TILE_OVERLAP = 160
 STRIDES = (8, 16, 32)  # pixels from one anchor point of YuNet's three grids to the next
 MAX_OVERLAP = 0.3  # intersection over union: boxes that overlap more are one face
 MAX_FACES = 64
+MAX_FACES_IN_TILES = 512
 CROP_SCALE = 1.1  # side of the crop / square root of the box's area: how FER2013 frames a face
+
+
+Detected = tuple[np.ndarray, np.ndarray]  # corners (N, 4) in pixels, and confidence (N,)
 
 
 @dataclass(frozen=True)
@@ -64,17 +72,55 @@ class FaceDetector:
             )
         return cls(weights, min_confidence, threads)
 
-    def find_faces(self, picture: Image.Image) -> list[FoundFace]:
-        """Find at most 64 faces in a picture of mode L or RGB, largest first; an empty list if there is none."""
+    def find_faces(self, picture: Image.Image, in_tiles: bool = False) -> list[FoundFace]:
+        """Find the at most 64 largest faces in a picture of mode L or RGB, largest first; an empty list if none.
+
+        `in_tiles`: also look at each part of 640x640 pixels by itself, which finds smaller faces, at most 512.
+        """
+        found = [self._detect(picture)]
+        if in_tiles and max(picture.size) > SIDE:
+            found += [self._detect_in_tile(picture, left, top) for left, top in tile_corners(picture.size)]
+        corners, confidence = (np.concatenate(part) for part in zip(*found, strict=True))
+        corners = corners.clip(0, [*picture.size, *picture.size])
+        kept = _suppress_overlaps(corners, confidence)
+        if in_tiles:
+            kept = kept[[not _is_part(corners[index], corners[kept]) for index in kept]]
+        most = MAX_FACES_IN_TILES if in_tiles else MAX_FACES
+        largest = kept[np.argsort(-_area(corners[kept]), kind="stable")][:most]
+        return [FoundFace(Box(*corners[index].tolist()), float(confidence[index])) for index in largest]
+
+    def _detect(self, picture: Image.Image) -> Detected:
+        """Detect faces in a picture that is scaled down to the size of the input."""
         scale = min(1.0, SIDE / max(picture.size))
         maps = self._session.run(self._outputs, {"input": _letterbox(picture, scale)})
         outputs = {name: output[0] for name, output in zip(self._outputs, maps, strict=True)}
         decoded = [_decode(outputs, stride, self._min_confidence) for stride in STRIDES]
         corners, confidence = (np.concatenate(part) for part in zip(*decoded, strict=True))
-        corners = (corners / scale).clip(0, [*picture.size, *picture.size])
-        kept = _suppress_overlaps(corners, confidence)
-        largest = kept[np.argsort(-_area(corners[kept]), kind="stable")][:MAX_FACES]
-        return [FoundFace(Box(*corners[index].tolist()), float(confidence[index])) for index in largest]
+        return corners / scale, confidence
+
+    def _detect_in_tile(self, picture: Image.Image, left: int, top: int) -> Detected:
+        """Detect the faces in one tile, without those that its edges cut: the neighbouring tile shows more of them."""
+        right, bottom = min(left + SIDE, picture.width), min(top + SIDE, picture.height)
+        corners, confidence = self._detect(picture.crop((left, top, right, bottom)))
+        corners += [left, top, left, top]
+        # At the edges of the picture, a face may reach beyond.
+        least = np.array([left or -np.inf, top or -np.inf])
+        most = np.where(np.array([right, bottom]) < picture.size, [right, bottom], np.inf)
+        whole = (corners[:, :2] > least).all(axis=1) & (corners[:, 2:] < most).all(axis=1)
+        return corners[whole], confidence[whole]
+
+
+def tile_corners(size: tuple[int, int]) -> Iterator[tuple[int, int]]:
+    """The upper left corners of the tiles that cover a picture of this size, in pixels."""
+    for top in _tile_starts(size[1]):
+        for left in _tile_starts(size[0]):
+            yield left, top
+
+
+def _tile_starts(length: int) -> list[int]:
+    """Where tiles begin along a side: as few as possible, at equal distances."""
+    count = max(1, -(-(length - TILE_OVERLAP) // (SIDE - TILE_OVERLAP)))
+    return [round(number * (length - SIDE) / (count - 1)) for number in range(count)] if count > 1 else [0]
 
 
 def crop_face(picture: Image.Image, box: Box, size: int) -> Image.Image:
@@ -106,7 +152,7 @@ def _letterbox(picture: Image.Image, scale: float) -> np.ndarray:
     return np.ascontiguousarray(square.transpose(2, 0, 1)[None])
 
 
-def _decode(outputs: dict[str, np.ndarray], stride: int, min_confidence: float) -> tuple[np.ndarray, np.ndarray]:
+def _decode(outputs: dict[str, np.ndarray], stride: int, min_confidence: float) -> Detected:
     """Decode one grid of YuNet's outputs into the corners (N, 4) and the confidence (N,) of faces.
 
     For each anchor point, YuNet gives a confidence, the offset of the box's centre from the point in strides, and the
@@ -132,10 +178,21 @@ def _suppress_overlaps(corners: np.ndarray, confidence: np.ndarray) -> np.ndarra
     return np.array(kept, dtype=int)
 
 
+def _is_part(one: np.ndarray, others: np.ndarray) -> bool:
+    """Whether most of a box (4,) lies in a larger one of the others (N, 4), such as an eye in a face."""
+    larger = others[_area(others) > _area(one[None])]
+    return bool((_area(_shared(one, larger)) > 0.5 * _area(one[None])).any())
+
+
+def _shared(one: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """What a box (4,) has in common with each of the others (N, 4), as corners (N, 4)."""
+    return np.concatenate([np.maximum(one[:2], others[:, :2]), np.minimum(one[2:], others[:, 2:])], axis=1)
+
+
 def overlap(one: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Intersection over union, 0..1, of one box (4,) with each of the others (N, 4)."""
-    shared = np.concatenate([np.maximum(one[:2], others[:, :2]), np.minimum(one[2:], others[:, 2:])], axis=1)
-    share: np.ndarray = _area(shared) / (_area(one[None]) + _area(others) - _area(shared))
+    shared = _area(_shared(one, others))
+    share: np.ndarray = shared / (_area(one[None]) + _area(others) - shared)
     return share
 
 

@@ -8,7 +8,7 @@ import re
 import stat
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from dexpression.errors import DataError, UnreadableImage
 
@@ -17,9 +17,18 @@ OPEN_FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)  # openin
 # Control characters, separators of lines, marks that change the direction of text, and bytes that are no UTF-8.
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 LINK = "a link, which is not followed"
+LEFTOVERS = {"thumbs.db", "ehthumbs.db", "desktop.ini"}
 
 StrPath = str | os.PathLike[str]
 Identity = tuple[int, int]  # device and inode, which no other name of the same file changes
+
+
+class BinaryFile(Protocol):
+    """An open file, or anything else that has bytes to read, such as io.BytesIO or an upload."""
+
+    def read(self, size: int, /) -> Any:
+        """At most so many bytes."""
+        ...
 
 
 class LeftOut(NamedTuple):
@@ -103,8 +112,40 @@ def read_picture_file(path: StrPath, follow_links: bool = True) -> bytes:
         raise UnreadableImage("The file cannot be read (it is larger than the free memory).") from error
 
 
-def find_files(folder: Path, suffixes: Collection[str]) -> tuple[list[Path], list[LeftOut]]:
-    """Find the files with these lower-case suffixes in a folder and all folders below it, in order.
+def read_open_file(file: BinaryFile) -> bytes:
+    """Read an open file from its beginning or, if it cannot go back, from where it is; raises UnreadableImage."""
+    if not hasattr(file, "read"):
+        raise UnreadableImage(
+            f"A value of type {type(file).__name__} is not a picture. "
+            "Give a path, bytes, an open binary file, a PIL image, or an array of pixels."
+        )
+    try:
+        if getattr(file, "seekable", lambda: False)():
+            file.seek(0)  # type: ignore[attr-defined] # what is seekable has it
+        content = file.read(MAX_PICTURE_BYTES + 1)
+    except Exception as error:  # a closed file, or whatever an object of another library raises
+        raise UnreadableImage(f"The file cannot be read ({error}). Give a file that is open for reading.") from error
+    if not isinstance(content, (bytes, bytearray)):
+        raise UnreadableImage("The file gives text, not bytes. Open it in binary mode: open(path, 'rb').")
+    if len(content) > MAX_PICTURE_BYTES:
+        raise UnreadableImage(f"The file cannot be read (it has more than {MAX_PICTURE_BYTES} bytes).")
+    return bytes(content)
+
+
+def read_head(path: StrPath, count: int) -> bytes:
+    """Read the first bytes of a regular file that is no link; raises OSError."""
+    more_flags = getattr(os, "O_NOFOLLOW", 0)
+    with open(path, "rb", opener=lambda name, flags: open_regular_file(name, flags | more_flags)) as file:
+        return file.read(count)
+
+
+def is_leftover(path: Path) -> bool:
+    """Whether macOS, Windows or a file manager made the file for itself, or its name hides it."""
+    return path.name.startswith(".") or path.name.lower() in LEFTOVERS or "__MACOSX" in path.parts
+
+
+def find_files(folder: Path, suffixes: Collection[str] | None) -> tuple[list[Path], list[LeftOut]]:
+    """Find the files with these lower-case suffixes, or all, in a folder and all folders below it, in order.
 
     Links are not followed. Those to folders or with such a suffix are left out, as are pipes, devices and the like with
     such a suffix, folders with such a suffix and no such file, and folders that cannot be listed.
@@ -120,7 +161,7 @@ def find_files(folder: Path, suffixes: Collection[str]) -> tuple[list[Path], lis
         except OSError as error:
             left_out.append(LeftOut(current, f"a folder that cannot be listed: {error.strerror}"))
     full = _folders_of(files)
-    named = [path for path in folders[1:] if path.suffix.lower() in suffixes and path not in full]
+    named = [path for path in folders[1:] if suffixes and path.suffix.lower() in suffixes and path not in full]
     left_out += [LeftOut(path, "a folder without pictures") for path in named]
     return sorted(files), sorted(left_out)
 
@@ -148,14 +189,14 @@ def find_folders(folder: Path) -> tuple[list[Path], list[LeftOut]]:
 
 def _sort_in(
     entry: os.DirEntry[str],
-    suffixes: Collection[str],
+    suffixes: Collection[str] | None,
     files: list[Path],
     folders: list[Path],
     left_out: list[LeftOut],
 ) -> None:
     """Add one entry of a folder to the list that it belongs to, if to any."""
     path = Path(entry.path)
-    wanted = path.suffix.lower() in suffixes
+    wanted = suffixes is None or path.suffix.lower() in suffixes
     if entry.is_symlink():
         if wanted or is_folder(path):
             left_out.append(LeftOut(path, LINK))

@@ -22,7 +22,12 @@ FILL_RUN = b"\xff" * 1024
 
 # Restarts belong to the data of a scan, as do an escaped 0xFF and codes below 0xC0, which are damaged restarts.
 MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
-START, START_OF_SCAN = b"\xff\xd8", 0xDA
+START, END, START_OF_SCAN = b"\xff\xd8", b"\xff\xd9", 0xDA
+# After the last pixel, a decoder passes over this. Before, it takes some of it for pixels, or a restart for one that it
+# waits for.
+NOISE = bytes(range(1, 255)) * 2
+NO_PIXELS = NOISE + b"".join(bytes([0xFF, 0xD0 + restart]) + NOISE for restart in range(8))
+MAX_END_ZEROS = 8  # of the data of a scan without an end marker; more are not pixels, but fill the file
 FRAMES = {0xC0, 0xC1, 0xC2}  # sequential and progressive, with Huffman codes
 OTHER_FRAMES = set(range(0xC3, 0xD0)) - {0xC4, 0xC8, 0xCC}  # lossless, hierarchical, and arithmetic codes
 TABLES = {0xC4, 0xDB, 0xDD}  # Huffman, quantisation, restart interval
@@ -80,11 +85,14 @@ def strip_jpeg(content: bytes, effort: Effort) -> bytes:
 
     What the scans cost is added to `effort`.
 
-    A damaged file stays damaged in the same place. Raises TooComplex if the decoder would be busy for much longer than
-    with other pictures of this size, and UnreadableImage for kinds of JPEG that browsers do not decode either.
+    A damaged file stays damaged in the same place; an end marker that is missing is not added. Raises TooComplex if the
+    decoder would be busy for much longer than with other pictures of this size, and UnreadableImage for kinds of JPEG
+    that browsers do not decode either.
     """
     kept, work, seen = [START], Work(), set()
     for segment in _read_segments(content):
+        if segment.marker not in SEGMENTS and segment.content != END:
+            continue
         if segment.marker in METADATA:
             name = _kept_name(segment)
             if name is None or name in seen:
@@ -113,7 +121,7 @@ def _read_segments(content: bytes) -> Iterator[Segment]:
         data = b""
         if marker == START_OF_SCAN:
             end = MARKER.search(content, position)
-            data = content[position : end.start() if end else len(content)]
+            data = content[position : end.start()] if end else _without_filling(content[position:])
         yield Segment(marker, content[start:position], data.replace(FILL_RUN, b"\xff"))
         position += len(data)
     raise TooComplex
@@ -122,3 +130,14 @@ def _read_segments(content: bytes) -> Iterator[Segment]:
 def _kept_name(segment: Segment) -> bytes | None:
     payload = segment.content[4:]
     return next((name for marker, name in KEPT if marker == segment.marker and payload.startswith(name)), None)
+
+
+def _without_filling(data: bytes) -> bytes:
+    """The data of a last scan that no marker ends, without what fills the file up after it."""
+    data = data.removesuffix(b"\xff")
+    return data[: len(data.rstrip(b"\0")) + MAX_END_ZEROS]
+
+
+def lacks_end(stripped: bytes) -> bool:
+    """Whether these are the bytes of a stripped JPEG file without its end marker."""
+    return stripped.startswith(START) and not stripped.endswith(END)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from PIL import ExifTags, Image, ImageOps
 
-from dexpression.containers import MAX_METADATA_BYTES, strip_metadata
+from dexpression.containers import MAX_METADATA_BYTES, is_cut_off, strip_metadata
 from dexpression.errors import (
     EmptyFile,
     OtherLargePictures,
@@ -21,11 +21,12 @@ from dexpression.errors import (
     TooManyPixels,
     UnreadableImage,
 )
-from dexpression.files import read_picture_file
-from dexpression.jpeg import Effort
+from dexpression.files import BinaryFile, read_open_file, read_picture_file
+from dexpression.jpeg import END, NO_PIXELS, Effort, lacks_end
+from dexpression.kinds import FORMATS, READABLE, find_format, name_kind
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")  # an allow-list: Pillow tries no other decoder
-PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"}  # of the files that are read from a folder
+# Of files that are meant to be pictures.
+PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".avif"}
 GREY_MODES = ("1", "F")
 MAX_PIXELS = 50_000_000  # a 50-megapixel phone photo
 MAX_SIDE = 65_535  # pixels, as in JPEG and GIF; Pillow keeps a pointer to each row, and millions of rows take gigabytes
@@ -51,7 +52,7 @@ TURNS = {  # EXIF orientation -> what turns the picture upright
 
 SIDEWAYS = (5, 6, 7, 8)
 
-Source = bytes | str | os.PathLike[str]
+Source = bytes | bytearray | memoryview | str | os.PathLike[str] | BinaryFile
 
 
 @dataclass(frozen=True)
@@ -77,12 +78,17 @@ class Picture:
     height: int
 
     @classmethod
-    def of(cls, image: Image.Image, size: tuple[int, int] | None = None) -> Picture:
-        """Make a picture from a PIL image; `size` is the original (width, height), if the image is reduced already."""
+    def of(
+        cls, image: Image.Image, size: tuple[int, int] | None = None, min_short_side: int = MIN_SHORT_SIDE
+    ) -> Picture:
+        """Make a picture from a PIL image; `size` is the original (width, height), if the image is reduced already.
+
+        For `min_short_side` see `turn_upright`.
+        """
         width, height = size or image.size
         if _orientation(image) in SIDEWAYS:
             width, height = height, width
-        return cls(turn_upright(image, MIN_SHORT_SIDE), width, height)
+        return cls(turn_upright(image, min_short_side), width, height)
 
     def to_original(self, box: Box) -> Box:
         """Scale a box from pixels of `image` to pixels of the original picture."""
@@ -123,21 +129,22 @@ class PixelBudget:
             self._before_long()
 
 
-def load_picture(source: Source, budget: PixelBudget | None = None) -> Picture:
-    """Decode the first frame of a picture, reduced if its shorter side is at least twice `MIN_SHORT_SIDE`.
+def load_picture(source: Source, budget: PixelBudget | None = None, min_short_side: int = MIN_SHORT_SIDE) -> Picture:
+    """Decode the first frame of a picture, reduced if its shorter side is at least twice `min_short_side`.
 
-    Raises EmptyFile, UnreadableImage, OutOfMemory, or, before anything is decoded, TooManyPixels or TooComplex.
+    The source is the bytes of a file, a path, or an open file. Raises EmptyFile, UnreadableImage, OutOfMemory,
+    OtherLargePictures, or, before anything is decoded, TooManyPixels or TooComplex.
     """
-    with _opened(source, budget) as image, _turn(image.size):
+    with _opened(source, budget) as image:
         size = image.size
-        image.draft(None, (MIN_SHORT_SIDE, MIN_SHORT_SIDE))  # JPEG can be decoded in a reduced size
+        image.draft(None, (min_short_side, min_short_side))  # JPEG can be decoded in a reduced size
         _decode(image)
-        return Picture.of(image, size)
+        return Picture.of(image, size, min_short_side)
 
 
 def read_picture(source: Source, budget: PixelBudget | None = None) -> Image.Image:
-    """Decode the first frame of a picture in its original size; raises what `load_picture` does."""
-    with _opened(source, budget) as image, _turn(image.size):
+    """Decode the first frame of a picture in its original size; takes and raises what `load_picture` does."""
+    with _opened(source, budget) as image:
         _decode(image)
         return turn_upright(image)
 
@@ -145,16 +152,24 @@ def read_picture(source: Source, budget: PixelBudget | None = None) -> Image.Ima
 @contextmanager
 def _opened(source: Source, budget: PixelBudget | None) -> Iterator[Image.Image]:
     """Open a picture; any exception while it is open, such as from decoding, becomes a PictureError."""
-    content = source if isinstance(source, bytes) else read_picture_file(source)
+    content = stripped = _read(source)
     if not content:
         raise EmptyFile("The file is empty. Send the bytes of a picture.")
     budget = budget or PixelBudget()
     try:
-        with Image.open(io.BytesIO(strip_metadata(content, budget.effort)), formats=FORMATS) as image:
+        earlier = budget.effort.pixels
+        stripped = strip_metadata(content, budget.effort)
+        is_open = lacks_end(stripped)
+        with Image.open(io.BytesIO(stripped + END if is_open else stripped), formats=FORMATS) as image:
+            if is_open:
+                budget.effort.pixels += 2 * (image.width * image.height + budget.effort.pixels - earlier)
             budget.take(image.width, image.height)
             if max(image.size) > MAX_SIDE:
                 raise TooComplex
-            yield image
+            with _turn(image.size):
+                if is_open and not _has_all_pixels(stripped):
+                    raise UnreadableImage(_cut_off(content))
+                yield image
     except PictureError:
         raise
     except Image.DecompressionBombError as error:
@@ -162,7 +177,38 @@ def _opened(source: Source, budget: PixelBudget | None) -> Iterator[Image.Image]
     except Exception as error:  # decoders raise nearly anything on damaged bytes: OSError, SyntaxError, struct.error
         if isinstance(error, MemoryError) or "out of memory" in str(error):
             raise OutOfMemory from error
-        raise UnreadableImage("The file is not a decodable image. Send JPEG, PNG, WebP, BMP or GIF.") from error
+        raise UnreadableImage(_describe(content, stripped, error)) from error
+
+
+def _read(source: Source) -> bytes:
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return bytes(source)
+    if isinstance(source, (str, os.PathLike)):
+        return read_picture_file(source)
+    return read_open_file(source)
+
+
+def _describe(content: bytes, stripped: bytes, error: Exception) -> str:
+    """What is wrong with a file that cannot be decoded, and what to do."""
+    if not find_format(content):
+        return f"The file is {name_kind(content)}, not a picture that can be read. Send {READABLE}."
+    if is_cut_off(stripped) or "image file is truncated" in str(error):
+        return _cut_off(content)
+    return f"The file is {name_kind(content)}, but damaged. Save it anew, or send another one: {READABLE}."
+
+
+def _cut_off(content: bytes) -> str:
+    return f"The file is {name_kind(content)} that is cut off: its last part is missing. Send the whole file."
+
+
+def _has_all_pixels(stripped: bytes) -> bool:
+    """Whether a JPEG file lacks nothing but its end marker: then its pixels are the same, whatever follows."""
+    return _jpeg_pixels(stripped + END) == _jpeg_pixels(stripped + NO_PIXELS + END)
+
+
+def _jpeg_pixels(content: bytes) -> bytes:
+    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        return image.tobytes()
 
 
 @contextmanager
@@ -211,6 +257,8 @@ def flatten(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16 bits a pixel: Pillow's own conversion would clip everything above 255
         return image.convert("I").point(lambda value: value / 256).convert("L")
     if image.has_transparency_data:
+        if image.format == "BMP" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
+            return image.convert("RGB")  # programs that know no transparency leave zeros where it would stand
         layer = image if image.mode == "RGBA" else image.convert("RGBA")
         white = Image.new("RGB", image.size, "white")
         white.paste(layer, mask=layer.getchannel("A"))

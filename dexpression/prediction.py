@@ -13,11 +13,12 @@ import numpy as np
 from PIL import Image
 
 from dexpression.engine import Backend, onnx_backend
-from dexpression.errors import BrokenWeights, UnknownReading, UnreadableImage
-from dexpression.faces import FaceDetector, crop_face
+from dexpression.errors import BrokenWeights, UnknownReading
+from dexpression.faces import MAX_FACES, FaceDetector, crop_face
+from dexpression.inputs import AnyPicture, to_picture
 from dexpression.labels import ReadingName
-from dexpression.picture import Box, Picture, Source, frame_face, load_picture
-from dexpression.reading import Detect, FaceReading, Prediction, Reading
+from dexpression.picture import Box, Picture, frame_face
+from dexpression.reading import Detect, FaceReading, Prediction, Reading, min_short_side
 from dexpression.shipped import default_model_path
 
 if TYPE_CHECKING:
@@ -51,12 +52,13 @@ class FaceClassifier:
         return chosen
 
     def predict(self, crops: Sequence[Image.Image], reading: ReadingName | None = None) -> list[Prediction]:
-        """Predict all crops in one batch; one prediction per crop, an empty list for none. Raises UnknownReading."""
+        """Predict all crops, 64 at once; one prediction per crop, an empty list for none. Raises UnknownReading."""
         chosen = self.choose(reading)
-        if not crops:
-            return []
-        faces = [np.asarray(frame_face(crop, self.image_size)) for crop in crops]
-        return name_probabilities(self.labels, self._backend(np.stack(faces)[:, None])[chosen])
+        predictions: list[Prediction] = []
+        for first in range(0, len(crops), MAX_FACES):
+            faces = [np.asarray(frame_face(crop, self.image_size)) for crop in crops[first : first + MAX_FACES]]
+            predictions += name_probabilities(self.labels, self._backend(np.stack(faces)[:, None])[chosen])
+        return predictions
 
 
 def load_classifier(model: str | os.PathLike[str]) -> tuple[FaceClassifier, Manifest]:
@@ -107,29 +109,35 @@ class Predictor:
 
     def predict(
         self,
-        picture: Source | Image.Image | Picture,
+        picture: AnyPicture,
         detect: Detect = "auto",
         whole: bool = False,
         reading: ReadingName | None = None,
     ) -> Reading:
-        """Return the reading of a picture (bytes, a path, a PIL image or a Picture): at most 64 faces, largest first.
+        """Return the reading of a picture: at most 64 faces, largest first.
 
+        `picture`: the bytes of a file, a path, an open binary file, a PIL image, a Picture, or an array of pixels:
+        (height, width) in grey or (height, width, 3) in RGB (OpenCV has BGR), in uint8 or as floats 0..1.
         `detect`: "always" detects faces; "auto" too, but treats a picture of at most 64x64 pixels as one face; "never"
-        treats the centred square of any picture as one face. `whole`: if no face is found, predict the centred square.
+        treats the centred square of any picture as one face; "tiles" looks at each part of a large picture by itself,
+        which finds smaller faces, at most 512, and takes much longer.
+        `whole`: if no face is found, predict the centred square.
         `reading`: "people" follows what most people see in a face, "labels" the labels of the training data; without
-        it, the model's first one is used. Raises PictureError or UnknownReading.
+        it, the model's first one is used.
+
+        Raises PictureError for whatever cannot be read, UnknownReading or UnknownDetection.
         """
-        reading = self.classifier.choose(reading)
-        loaded = _load(picture)
+        reading, side = self.classifier.choose(reading), min_short_side(detect)
+        loaded = to_picture(picture, side)
         image, size = loaded.image, (loaded.width, loaded.height)
         if is_one_face(loaded, detect):
             face = FaceReading(loaded.to_original(_centred_square(image)), None, self._predict_whole(image, reading))
             return Reading(*size, [face], reading)
-        faces = self._read_faces(loaded, reading)
+        faces = self._read_faces(loaded, reading, in_tiles=detect == "tiles")
         return Reading(*size, faces, reading, self._predict_whole(image, reading) if whole and not faces else None)
 
-    def _read_faces(self, picture: Picture, reading: ReadingName) -> list[FaceReading]:
-        found, size = self._detector.find_faces(picture.image), self.classifier.image_size
+    def _read_faces(self, picture: Picture, reading: ReadingName, in_tiles: bool) -> list[FaceReading]:
+        found, size = self._detector.find_faces(picture.image, in_tiles), self.classifier.image_size
         predictions = self.classifier.predict([crop_face(picture.image, face.box, size) for face in found], reading)
         return [
             FaceReading(picture.to_original(face.box), face.confidence, prediction)
@@ -151,25 +159,6 @@ def name_probabilities(labels: Sequence[str], probabilities: np.ndarray) -> list
     if not np.isfinite(probabilities).all():
         raise BrokenWeights("The model gives probabilities that are not numbers. Train it again, at a lower rate.")
     return [Prediction(dict(zip(labels, row, strict=True))) for row in probabilities.tolist()]
-
-
-def _load(picture: Source | Image.Image | Picture) -> Picture:
-    if isinstance(picture, Picture):
-        return picture
-    if isinstance(picture, Image.Image):
-        return _of_image(picture)
-    return load_picture(picture)
-
-
-def _of_image(image: Image.Image) -> Picture:
-    """Take over a PIL image, which Pillow may not have decoded yet, or which may be empty; raises UnreadableImage."""
-    try:
-        if 0 in image.size:
-            raise ValueError("no pixels")
-        image.load()
-        return Picture.of(image)
-    except Exception as error:  # decoders raise nearly anything on damaged bytes
-        raise UnreadableImage("The image has no pixels, or they cannot be decoded. Convert it to RGB.") from error
 
 
 def _centred_square(image: Image.Image) -> Box:

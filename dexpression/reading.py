@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from dexpression.errors import UnknownLabels
+from dexpression.errors import UnknownDetection, UnknownLabels
 from dexpression.labels import UNKNOWN, ReadingName, list_labels
-from dexpression.picture import Box
+from dexpression.picture import MIN_SHORT_SIDE, Box
 
-# auto: detect faces, but treat a picture of at most 64x64 pixels as one face.
-Detect = Literal["auto", "always", "never"]
+# auto: detect faces, but treat a picture of at most 64x64 pixels as one face. always: detect faces in any picture.
+# never: treat the centred square as one face. tiles: as always, and in each part of the picture by itself.
+Detect = Literal["auto", "always", "never", "tiles"]
+# Pixels that the shorter side keeps for tiles. A picture of 12 megapixels keeps all, and its tiles are 48.
+MIN_TILED_SIDE = 2000
 
 MIN_FACE_CONFIDENCE = 0.7  # OpenCV's default of 0.9 loses tilted and dim faces
+
+
+def min_short_side(detect: Detect) -> int:
+    """The pixels that the shorter side of a picture keeps, for this way to detect faces; raises UnknownDetection."""
+    if detect not in get_args(Detect):
+        raise UnknownDetection(f"There is no detect={detect!r}. Choose from {', '.join(get_args(Detect))}.")
+    return MIN_TILED_SIDE if detect == "tiles" else MIN_SHORT_SIDE
 
 
 @dataclass(frozen=True)

@@ -35,12 +35,45 @@ def test_pipes_and_folders_with_the_name_of_a_picture_are_one_line_each(shipped,
     (folder / "empty.png").mkdir()
     failures = predict_pictures(shipped, [folder, folder / "pipe.png", folder / "empty.png"])
     assert failures == [
-        f"{folder}/empty.png: It is a folder without pictures.",
         f"{folder}/pipe.png: It is not a regular file.",
-        f"There is no picture in {folder}/empty.png. Expected files named .bmp, .gif, .jpeg, .jpg, .png, .webp.",
+        f"There is no picture in {folder}/empty.png. Expected JPEG, PNG, WebP, BMP, GIF or AVIF.",
         f"{folder}/pipe.png: The file cannot be read (pipe.png is not a regular file).",
     ]
     assert capsys.readouterr().out.startswith(f"{folder}/z.png\t{shipped.predict(FACE).emotion}\t")
+
+
+def test_content_decides_in_a_folder_what_is_a_picture_and_the_rest_is_counted(shipped, folder, capsys):
+    for name in ("scan.jfif", "photo.JPE", "multi.mpo", "noext", "b.txt", "c.avif"):
+        (folder / name).write_bytes(FACE)
+    others = {
+        "notes.txt": b"text",
+        "README": b"text",
+        "a.tiff": encode(draw_face("HAPPY", 0), "TIFF"),
+        "x.pdf": b"%PDF-1",
+    }
+    leftovers = {".DS_Store": b"\0\0\0\1Bud1", "Thumbs.db": b"\xd0\xcf\x11\xe0", "._z.png": b"\0\5\x16\7"}
+    for name, content in (others | leftovers).items():
+        (folder / name).write_bytes(content)
+    assert predict_pictures(shipped, [folder]) == []
+    printed = capsys.readouterr()
+    assert len(printed.out.splitlines()) == 7
+    expected = "Files of other kinds were passed over: text (2), TIFF picture (1), PDF document (1)."
+    assert printed.err == f"{folder}: {expected}\n"
+
+
+def test_a_file_with_the_suffix_of_a_picture_and_another_content_is_one_line(shipped, folder, capsys):
+    (folder / "error.jpg").write_bytes(b"<!doctype html><title>404")
+    [failure] = predict_pictures(shipped, [folder])
+    assert failure.startswith(f"{folder}/error.jpg: The file is a web page (HTML), not a picture")
+    assert capsys.readouterr().err == ""
+
+
+def test_a_folder_of_other_files_alone_is_a_failure(shipped, tmp_path, capsys):
+    (tmp_path / "a.txt").write_bytes(b"text")
+    assert predict_pictures(shipped, [tmp_path]) == [
+        f"There is no picture in {tmp_path}. Expected JPEG, PNG, WebP, BMP, GIF or AVIF."
+    ]
+    assert "text (1)" in capsys.readouterr().err
 
 
 def test_a_link_is_left_out_in_a_folder_and_followed_if_it_is_named(shipped, folder, capsys):

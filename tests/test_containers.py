@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
+import zlib
 
 import pytest
 from PIL import Image
@@ -12,7 +13,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from dexpression.containers import strip_metadata
 from dexpression.errors import PictureError, TooComplex, UnreadableImage
-from dexpression.picture import FORMATS, read_picture, turn_upright
+from dexpression.kinds import FORMATS
+from dexpression.picture import read_picture, turn_upright
 from tests.support.faces import draw_face, encode, encode_turned
 from tests.support.hostile import (
     COMPRESSED,
@@ -62,7 +64,7 @@ ENCODED = PICTURES | {
     for progressive in (False, True)
 }
 ENCODED |= {
-    f"{kind} {turn}": encode_turned(COLOUR, turn, kind) for kind in ("JPEG", "PNG", "WEBP") for turn in range(9)
+    f"{kind} {turn}": encode_turned(COLOUR, turn, kind) for kind in ("JPEG", "PNG", "WEBP", "AVIF") for turn in range(9)
 }
 ENCODED |= {
     "JPEG progressive CMYK": encode(COLOUR.convert("CMYK"), "JPEG", progressive=True),
@@ -78,6 +80,8 @@ ENCODED |= {
     "PNG with half-transparent colours": encode(PALETTE, transparency=bytes(range(256))),
     "PNG animated from its second picture": encode(COLOUR, save_all=True, append_images=[COLOUR], default_image=True),
     "GIF interlaced, transparent": encode(PALETTE, "GIF", interlace=True, transparency=3, comment=b"a face" * 99),
+    "AVIF with transparency": encode(COLOUR.convert("RGBA"), "AVIF"),
+    "AVIF with everything": encode(COLOUR, "AVIF", exif=b"II*\0\x08" + bytes(9), icc_profile=bytes(999)),
     "WebP lossless with everything": encode(COLOUR, "WEBP", lossless=True, xmp=XMP, icc_profile=b"profile"),
 }
 
@@ -170,5 +174,32 @@ def test_only_the_first_64_kb_of_exif_are_read(kind):
     assert len(caught) < 6_000
 
 
+PROFILE = b"Raw profile type exif\0"
+WRONG = b"\0\0\0\0"  # in place of a checksum
+ANCILLARY = {
+    "a wrong checksum of a comment": chunk(b"tEXt", b"Comment\0a")[:-4] + WRONG,
+    "a wrong checksum of EXIF": chunk(b"eXIf", b"II*\0\x08\0\0\0\0\0")[:-4] + WRONG,
+    "a wrong checksum of a transparent shade": chunk(b"tRNS", b"\0\1")[:-4] + WRONG,
+    "a large text": chunk(b"zTXt", b"Comment\0\0" + zlib.compress(b"a note " * 300_000)),
+    "a large text of EXIF": chunk(b"zTXt", PROFILE + b"\0" + zlib.compress(b"0" * 3_000_000)),
+    "a large text of XMP": chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(b"<x " * 1_000_000)),
+    "a text that is not compressed": chunk(b"zTXt", PROFILE + b"\0no"),
+    "a damaged profile": chunk(b"iCCP", b"profile\0\0no"),
+}
+
+
+@pytest.mark.parametrize("name", ANCILLARY)
+def test_no_chunk_but_those_of_pixels_decides_whether_a_png_is_read(name):
+    assert read_picture(png(48, 48, COMPRESSED, ANCILLARY[name])).tobytes() == FACE.tobytes()
+
+
+def test_a_webp_whose_metadata_are_cut_off_is_read_and_keeps_its_orientation_otherwise():
+    plain = read_picture(encode(COLOUR, "WEBP")).tobytes()
+    for extra in ({"exif": b"Exif\0\0" + bytes(99)}, {"xmp": XMP}):
+        assert read_picture(encode(COLOUR, "WEBP", **extra)[:-4]).tobytes() == plain
+    whole = encode(COLOUR, "WEBP")
+    assert read_picture(whole[:4] + b"\xff\xff\0\0" + whole[8:]).tobytes() == plain  # a wrong size of the file
+
+
 def test_every_format_is_known_here():
-    assert set(FORMATS) == {"JPEG", "PNG", "WEBP", "BMP", "GIF"}  # a new one needs a look at what makes it slow
+    assert set(FORMATS) == {"JPEG", "PNG", "WEBP", "BMP", "GIF", "AVIF"}  # a new one needs a look at what makes it slow

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -17,7 +18,7 @@ from skimage.data import coffee
 
 from dexpression import faces
 from dexpression.errors import DigestMismatch, MissingArtifact
-from dexpression.faces import MAX_OVERLAP, SIDE, FaceDetector, crop_face, overlap
+from dexpression.faces import MAX_OVERLAP, SIDE, TILE_OVERLAP, FaceDetector, crop_face, overlap, tile_corners
 from dexpression.picture import Box, read_picture
 from dexpression.reading import MIN_FACE_CONFIDENCE
 from dexpression.shipped import DETECTOR_WEIGHTS
@@ -115,6 +116,54 @@ def test_of_many_faces_the_largest_64_are_kept(detector, portrait):
     assert len(found) == 64
     assert min(face.box.area for face in found) > 0.4 * max(face.box.area for face in found)
     assert not any(face.box.top > 560 and face.box.left > 280 for face in found)  # the smallest faces are there
+
+
+def crowd(portrait: Image.Image, side: int, size: tuple[int, int]) -> Image.Image:
+    """A picture full of portraits of `side` pixels; the face is 0.18 of that wide."""
+    picture = Image.new("RGB", size, "grey")
+    for top in range(0, size[1] - side + 1, side):
+        for left in range(0, size[0] - side + 1, side):
+            picture.paste(portrait.resize((side, side)), (left, top))
+    return picture
+
+
+def test_tiles_find_each_of_165_faces_once_that_are_a_hundredth_of_a_large_picture(detector, portrait):
+    picture = crowd(portrait, 256, (4000, 3000))
+    assert detector.find_faces(picture) == []
+    found = detector.find_faces(picture, in_tiles=True)
+    assert len(found) == 165
+    scale = 256 / 512
+    for face in found:
+        left, top = face.box.left // 256 * 256, face.box.top // 256 * 256
+        expected = Box(left + 178 * scale, top + 63 * scale, left + 268 * scale, top + 176 * scale)
+        assert share(face.box, expected) > 0.6
+
+
+@pytest.mark.parametrize(("side", "place"), [(300, 400), (300, 550), (1000, 100), (1500, 50), (2900, 50)])
+def test_tiles_find_a_face_of_any_size_once_and_no_part_of_it(detector, portrait, side, place):
+    picture = Image.new("RGB", (4000, 3000))
+    picture.paste(portrait.resize((side, side)).crop((0, 0, side, side // 2)), (place, place))
+    [face] = detector.find_faces(picture, in_tiles=True)
+    scale = side / 512
+    assert share(face.box, Box(*(place + edge * scale for edge in astuple(FACE)))) > 0.6
+
+
+def test_of_very_many_faces_in_tiles_the_largest_512_are_kept(detector, portrait):
+    assert len(detector.find_faces(crowd(portrait, 128, (3840, 2560)), in_tiles=True)) == 512
+
+
+@pytest.mark.parametrize("size", [(640, 640), (641, 300), (1120, 1121), (4000, 3000), (65_535, 763), (3, 5000)])
+def test_tiles_cover_a_picture_and_have_a_quarter_in_common(size):
+    for corners, length in zip(zip(*tile_corners(size), strict=True), size, strict=True):
+        starts = sorted(set(corners))
+        assert starts[0] == 0
+        assert starts[-1] == max(0, length - SIDE)
+        assert all(SIDE - (right - left) >= TILE_OVERLAP for left, right in pairwise(starts))
+    assert len(list(tile_corners(size))) <= 2 + 3 * size[0] * size[1] / (SIDE - TILE_OVERLAP) ** 2 + sum(size) / 480
+
+
+def test_a_picture_that_the_detector_sees_whole_has_no_tiles(detector, portrait):
+    assert detector.find_faces(portrait, in_tiles=True) == detector.find_faces(portrait)
 
 
 def test_overlap_is_intersection_over_union():

@@ -289,7 +289,9 @@ def test_train_help_has_every_field_of_the_recipe_with_its_default_and_meaning(c
         main(["train", "--help"])
     printed = " ".join(capsys.readouterr().out.split())
     for field in fields(Recipe):
-        values = f" {{{','.join(field.metadata['choices'])}}}" if field.metadata["choices"] else f" {field.name.upper()}"
+        values = (
+            f" {{{','.join(field.metadata['choices'])}}}" if field.metadata["choices"] else f" {field.name.upper()}"
+        )
         default = f" (default: {'none' if field.default is None else field.default})"
         if field.metadata["parse"] is bool:
             values = default = ""
@@ -324,7 +326,9 @@ def test_an_option_sets_its_field_of_the_recipe(recipes, command, field):
 @pytest.mark.parametrize(("options", "force"), [([], False), (["--force"], True)])
 def test_only_force_replaces_a_better_export(monkeypatch, options, force):
     given = []
-    monkeypatch.setitem(sys.modules, "dexpression.training.run", SimpleNamespace(train=lambda *args: given.append(args)))
+    monkeypatch.setitem(
+        sys.modules, "dexpression.training.run", SimpleNamespace(train=lambda *args: given.append(args))
+    )
     main(["train", "faces", "--output", "mine", *options])
     assert [(args[2], args[-1]) for args in given] == [(Path("mine"), force)]
 

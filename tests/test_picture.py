@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import struct
+
 import numpy as np
 import pytest
 from PIL import Image, ImageChops
 
 from dexpression.errors import EmptyFile, OtherLargePictures, TooComplex, TooManyPixels, UnreadableImage
+from dexpression.kinds import FORMATS, name_kind
 from dexpression.picture import (
     ONE_LARGE_PICTURE,
     Box,
@@ -22,6 +26,7 @@ from tests.support.hostile import progressive_jpeg, run_length_bmp
 
 FACE = draw_face("HAPPY", 0, size=96)
 COLOUR = Image.merge("RGB", [FACE, FACE, FACE])
+NOISY = Image.fromarray(np.random.default_rng(0).integers(0, 256, (96, 96, 3), np.uint8)).resize((240, 240))
 
 
 def opaque() -> Image.Image:
@@ -43,6 +48,8 @@ def opaque() -> Image.Image:
         ("WEBP", COLOUR, 6),
         ("BMP", COLOUR, 0),
         ("GIF", FACE, 0),
+        ("AVIF", FACE, 6),
+        ("AVIF", COLOUR, 6),
     ],
 )
 def test_a_face_has_the_same_pixels_in_every_format_and_mode(file_format, image, tolerance):
@@ -138,14 +145,65 @@ def test_an_empty_file_has_its_own_error():
         read_picture(b"")
 
 
-@pytest.mark.parametrize(
-    "broken",
-    [b"x", b"GIF89a", b"%PDF-1.4 not a picture", encode(FACE)[:200], encode(FACE, "JPEG")[:300], encode(FACE, "TIFF")],
-    ids=["one byte", "a GIF header", "a PDF", "a truncated PNG", "a truncated JPEG", "a TIFF"],
-)
-def test_bytes_that_are_not_a_decodable_picture_are_refused(broken):
-    with pytest.raises(UnreadableImage, match="Send JPEG, PNG"):
-        read_picture(broken)
+@pytest.mark.parametrize("content", [b"x", b"%PDF-1.4 not a picture", encode(FACE, "TIFF"), bytes(100)])
+def test_the_error_for_what_is_no_picture_names_what_it_is_and_what_to_send(content):
+    with pytest.raises(UnreadableImage, match=f"The file is {name_kind(content)}, not a picture .* Send JPEG, PNG"):
+        read_picture(content)
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.6, 0.9, 0.97])
+def test_a_picture_that_is_cut_off_is_refused_as_cut_off_in_every_format(file_format, share):
+    content = encode(NOISY, file_format)
+    with pytest.raises(UnreadableImage, match=r"is cut off: its last part is missing\. Send"):
+        load_picture(content[: int(share * len(content))])
+
+
+def test_a_damaged_picture_is_not_called_cut_off():
+    content = encode(NOISY)
+    with pytest.raises(UnreadableImage, match="a PNG picture, but damaged"):
+        read_picture(content.replace(b"IHDR", b"JHDR"))
+
+
+JPEGS = {
+    "baseline": encode(NOISY, "JPEG", quality=95),
+    "progressive": encode(NOISY, "JPEG", progressive=True),
+    "with a restart in each row": encode(NOISY, "JPEG", restart_marker_rows=1),
+    "with a restart in each block": encode(NOISY, "JPEG", restart_marker_blocks=1),
+}
+
+
+@pytest.mark.parametrize("kind", JPEGS)
+@pytest.mark.parametrize("end", [b"", b"\xff", bytes(5_000), b"\xff" + bytes(5_000), b"\xff\xd8\xff\xe0"])
+def test_a_jpeg_without_its_end_marker_is_read_if_all_pixels_are_there(kind, end):
+    whole = JPEGS[kind]
+    assert read_picture(whole[:-2] + end).tobytes() == read_picture(whole).tobytes()
+
+
+@pytest.mark.parametrize("kind", JPEGS)
+@pytest.mark.parametrize("end", [b"", bytes(50_000), b"\xff\xd8\xff\xe0"])
+def test_a_jpeg_that_is_cut_off_is_refused_wherever_it_is_cut(kind, end):
+    whole = JPEGS[kind]
+    restarts = [found.start() for found in re.finditer(rb"\xff[\xd0-\xd7]", whole)]
+    for place in (*range(len(whole) // 2, len(whole) - 100, 997), *restarts[5:-5:50]):
+        with pytest.raises(UnreadableImage, match="cut off"):
+            read_picture(whole[:place] + end)
+
+
+def bmp(alpha: np.ndarray) -> bytes:
+    """The colour picture as a BMP file whose header says that there is transparency."""
+    pixels = np.dstack([np.asarray(COLOUR)[::-1, :, ::-1], alpha]).tobytes()
+    header = struct.pack("<IiiHHIIiiII", 108, 96, 96, 1, 32, 3, len(pixels), 2835, 2835, 0, 0)
+    header += struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000) + b"BGRs" + bytes(48)
+    return b"BM" + struct.pack("<IHHI", 122 + len(pixels), 0, 0, 122) + header + pixels
+
+
+def test_a_bmp_whose_every_pixel_claims_to_be_transparent_is_opaque_as_other_programs_show_it():
+    assert read_picture(bmp(np.zeros((96, 96), np.uint8))).tobytes() == COLOUR.tobytes()
+    half = np.repeat(np.uint8([0, 255]), 48)[None].repeat(96, axis=0)
+    shown = np.asarray(read_picture(bmp(half)))
+    assert (shown[:, :48] == 255).all()
+    assert (shown[:, 48:] == np.asarray(COLOUR)[:, 48:]).all()
 
 
 def test_too_many_pixels_are_refused_before_they_are_decoded():

@@ -14,7 +14,7 @@ from PIL import Image
 
 from dexpression import Predictor
 from dexpression.artifact.manifest import export_paths
-from dexpression.errors import BrokenWeights, UnknownReading, UnreadableImage
+from dexpression.errors import BrokenWeights, UnknownDetection, UnknownReading, UnreadableImage
 from dexpression.labels import SEVEN
 from dexpression.prediction import FaceClassifier
 from dexpression.reading import Prediction
@@ -87,6 +87,44 @@ def test_a_picture_of_at_most_64x64_pixels_is_one_face_unless_detection_is_requi
     [whole] = shipped.predict(blank).faces
     assert (whole.box.left, whole.box.right, whole.detection_confidence) == (12, 52, None)
     assert shipped.predict(blank, "always").faces == shipped.predict(Image.new("L", (65, 40))).faces == []
+
+
+def test_tiles_read_the_small_faces_of_a_large_picture_from_all_of_its_pixels(shipped, portrait):
+    picture = Image.new("RGB", (4000, 3000), "grey")
+    for left in (100, 2000, 3700):
+        picture.paste(portrait.resize((200, 200)), (left, 2700))  # a face is 35 pixels wide
+    content = encode(picture, "JPEG", quality=95)
+    assert shipped.predict(content).faces == []
+    readings = [shipped.predict(given, "tiles") for given in (content, picture, np.asarray(picture))]
+    for reading in readings:
+        assert [face.prediction.emotion for face in reading.faces] == ["HAPPY"] * 3
+        assert min(face.prediction.confidence for face in reading.faces) > 0.9
+        assert {round(face.box.top - 2700, -1) for face in reading.faces} <= {20, 30}
+
+
+def test_many_faces_are_classified_in_batches_of_limited_size(shipped):
+    sizes = []
+
+    def backend(pixels: np.ndarray) -> dict[str, np.ndarray]:
+        sizes.append(len(pixels))
+        return {"people": np.full((len(pixels), 7), 1 / 7)}
+
+    assert len(FaceClassifier(backend, shipped.manifest).predict(FACES[:1] * 150)) == 150
+    assert sizes == [64, 64, 22]
+
+
+def test_an_unknown_way_to_detect_faces_is_refused_with_the_known_ones(shipped):
+    with pytest.raises(UnknownDetection, match=r"detect='tile'\. Choose from auto, always, never, tiles"):
+        shipped.predict(FACES[0], "tile")
+
+
+def test_an_opencv_frame_in_rgb_an_open_file_and_a_path_give_the_same_reading(shipped, portrait, tmp_path):
+    path = tmp_path / "face.png"
+    portrait.save(path)
+    with path.open("rb") as file:
+        readings = [shipped.predict(given) for given in (np.asarray(portrait), file, path)]
+    assert readings[0] == readings[1] == readings[2]
+    assert readings[0].emotion == "HAPPY"
 
 
 def test_bytes_that_are_not_a_picture_are_refused(shipped):

@@ -21,7 +21,7 @@ from dexpression.settings import MAX_WORKERS, Settings
 # Measured peaks of resident memory.
 SUPERVISOR_BYTES = 80_000_000
 WORKER_BYTES = 140_000_000  # besides pictures and uploads
-PIXEL_BYTES = 17  # of a WebP picture with transparency; PNG needs up to 13, JPEG up to 9
+PIXEL_BYTES = 17  # of a WebP picture with transparency; AVIF in 8 bits needs up to 15, PNG 13, JPEG 10
 COMPARISON_BYTES = 460_000_000  # of the process that compares a new model with its learner
 
 ROOT = Path("/")

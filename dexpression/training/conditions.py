@@ -14,10 +14,9 @@ from PIL import Image, ImageFilter
 from dexpression.labels import ReadingName
 from dexpression.picture import Box
 from dexpression.prediction import FaceClassifier
-from dexpression.reading import Detect
 from dexpression.training.crops import FaceCropper
 from dexpression.training.evaluation import predict_crops
-from dexpression.training.face_set import Face
+from dexpression.training.face_set import CropDetect, Face
 
 Z = 1.96  # deviations of a normal distribution that hold 95 %
 CHUNK = 256  # faces that are changed at once
@@ -182,7 +181,7 @@ def evaluate_conditions(
     faces: Sequence[Face],
     labels: Sequence[str],
     reading: ReadingName | None = None,
-    detect: Detect = "auto",
+    detect: CropDetect = "auto",
 ) -> Robustness:
     """Score a reading of a model on these faces under all conditions, as if `labels` were the only ones.
 

@@ -16,8 +16,7 @@ from dexpression.faces import CROP_SCALE, WEIGHTS_SHA256, FaceDetector, FoundFac
 from dexpression.files import read_picture_file
 from dexpression.picture import Box, frame_face, load_picture
 from dexpression.prediction import is_one_face
-from dexpression.reading import Detect
-from dexpression.training.face_set import Face
+from dexpression.training.face_set import CropDetect, Face
 
 LIKE_SIZE = 0.7  # share of the largest face's area from which another face may be the one that the label means
 
@@ -48,7 +47,7 @@ class FaceCropper:
     no faces.
     """
 
-    def __init__(self, size: int, detect: Detect = "auto", cache: Path | None = None) -> None:
+    def __init__(self, size: int, detect: CropDetect = "auto", cache: Path | None = None) -> None:
         self.size, self.detect, self.cache = size, detect, cache
 
     @cached_property

@@ -15,9 +15,9 @@ from dexpression.engine import Backend
 from dexpression.errors import DataError, UnknownLabels
 from dexpression.labels import LabelSet, ReadingName, find_label, label_sets, list_labels, to_label
 from dexpression.prediction import FaceClassifier, name_probabilities
-from dexpression.reading import Detect, Prediction
+from dexpression.reading import Prediction
 from dexpression.training.crops import FaceCropper
-from dexpression.training.face_set import Face, FaceSet, Split
+from dexpression.training.face_set import CropDetect, Face, FaceSet, Split
 from dexpression.training.sources import read_faces
 from dexpression.training.tables import VOTE_FILES, add_votes, find_votes
 
@@ -92,7 +92,7 @@ def labelled_faces(
     split: Split | None = None,
     truth: Truth = "labels",
     votes: Path | None = None,
-    detect: Detect = "auto",
+    detect: CropDetect = "auto",
 ) -> tuple[Sequence[Face], Sequence[str]]:
     """Read faces to score from class folders or fer2013.csv, each with its true label, and the labels to choose from.
 

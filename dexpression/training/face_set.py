@@ -16,6 +16,7 @@ from dexpression.files import printable
 from dexpression.labels import LABELS_READING, PEOPLE_READING, ReadingName, find_label, sort_labels
 
 Split = Literal["train", "valid", "test"]
+CropDetect = Literal["auto", "always", "never"]  # how the face of a labelled picture is found; see `FaceCropper`
 Votes = dict[str, int]  # the number of votes for each FER+ column
 
 SPLITS: dict[str, Split] = {

@@ -17,6 +17,7 @@ from dexpression.files import (
     file_status,
     find_files,
     find_folders,
+    is_leftover,
     read_picture_file,
 )
 from dexpression.labels import name_label, own_label
@@ -25,7 +26,7 @@ from dexpression.training.crops import FaceCropper, NoFace
 from dexpression.training.face_set import SPLITS, Face, FaceSet, Remark, Split
 
 # What systems leave in folders, besides names that begin with a dot.
-LEFTOVERS = {"__macosx", "$recycle.bin", "system volume information", "@eadir", "lost+found"}
+LEFTOVER_FOLDERS = {"__macosx", "$recycle.bin", "system volume information", "@eadir", "lost+found"}
 
 ToLabel = Callable[[str], str | None]  # the name of a class folder -> its label, or None for a name that cannot be one
 
@@ -41,7 +42,8 @@ def read_folder(folder: Path, cropper: FaceCropper, to_label: ToLabel = name_lab
     labels = {class_folder: _label_of(class_folder, folder, to_label) for _, class_folder in class_folders}
     pictures: list[tuple[Split | None, Path, Path]] = []
     for split, class_folder in class_folders:
-        files, more = find_files(class_folder, PICTURE_SUFFIXES)
+        files, more = find_files(class_folder, None)  # the content decides what is a picture, not the name
+        files = [path for path in files if not is_leftover(path.relative_to(folder))]
         left_out += more or [LeftOut(class_folder, "a folder without pictures")] * (not files)
         pictures += [(split, class_folder, path) for path in files]
     remarks = [Remark(path.relative_to(folder).as_posix(), reason) for path, reason in left_out]
@@ -82,7 +84,7 @@ def _subfolders(folder: Path) -> tuple[list[Path], list[LeftOut]]:
     folders, left_out = find_folders(folder)
     loose = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file()]
     left_out += [LeftOut(path, "a picture in no class folder") for path in loose if not path.name.startswith(".")]
-    return [path for path in folders if path.name.lower() not in LEFTOVERS], left_out
+    return [path for path in folders if path.name.lower() not in LEFTOVER_FOLDERS], left_out
 
 
 def _label_of(class_folder: Path, folder: Path, to_label: ToLabel) -> str:

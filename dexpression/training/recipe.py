@@ -11,8 +11,8 @@ from typing import Any, Literal, get_args
 from dexpression.artifact.manifest import Manifest, export_paths
 from dexpression.errors import RecipeError
 from dexpression.options import allowed_values, is_allowed, option
-from dexpression.reading import Detect
 from dexpression.shipped import default_model_path
+from dexpression.training.face_set import CropDetect
 
 Network = Literal["compact", "paper"]
 Precision = Literal["auto", "bfloat16", "float32"]
@@ -40,11 +40,11 @@ class Recipe:
         "they are; `five`: only the labels of `POST /`; `seven`: those of FER2013; `eight`: these and CONTEMPT",
         choices=get_args(Vocabulary),
     )
-    detect: Detect = option(
+    detect: CropDetect = option(
         "auto",
         "`auto`: crop pictures over 64x64 pixels to their largest face, or take them whole if there is none; `always`: "
         "crop all, and leave out those without a face; `never`: take the centred square",
-        choices=get_args(Detect),
+        choices=get_args(CropDetect),
     )
     from_scratch: bool = option(
         False, "start from random weights; only with as many faces as FER2013 has does that pay"

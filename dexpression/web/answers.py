@@ -67,7 +67,7 @@ class ReadingAnswer(Answer):
     reading: ReadingName = Field(
         description="people: what most people see in the face. labels: the labels of the training data."
     )
-    faces: list[FaceAnswer] = Field(description="Largest first, at most 64.")
+    faces: list[FaceAnswer] = Field(description="Largest first, at most 64; for detect=tiles, 512.")
     image: ImageAnswer
     model: ModelName
     request_id: str

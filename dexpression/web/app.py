@@ -11,7 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from dexpression.labels import LABEL_SETS, OWN, label_sets
 from dexpression.picture import Picture, PixelBudget, load_picture
-from dexpression.reading import Reading
+from dexpression.reading import Reading, min_short_side
 from dexpression.settings import Settings
 from dexpression.web.access import check_hosts, refuse_other_pages, require_token
 from dexpression.web.cors import Cors, add_cors
@@ -132,13 +132,16 @@ def _answer_pictures(
 
     All pictures of a request share `max_pixels`, because a few bytes can hold many pixels, and damaged ones count too.
     """
-    budget = PixelBudget(max_pixels, None if request.environ.get(MAY_TAKE_LONG, True) else _postpone)
+    may_take_long, side = request.environ.get(MAY_TAKE_LONG, True), min_short_side(parameters.detect)
+    if parameters.detect == "tiles" and not may_take_long:
+        raise Postponed
+    budget = PixelBudget(max_pixels, None if may_take_long else _postpone)
     if len(pictures) == 1:
-        return _json(answer(load_picture(pictures[0], budget), parameters))
+        return _json(answer(load_picture(pictures[0], budget, side), parameters))
     results = []
     for content in pictures:
         try:
-            results.append(answer(load_picture(content, budget), parameters))
+            results.append(answer(load_picture(content, budget, side), parameters))
         except Exception as error:
             results.append(problem_of(error))
     return _json({"results": results})

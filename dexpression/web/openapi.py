@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from dexpression.kinds import FORMATS
 from dexpression.labels import UNKNOWN, label_sets
-from dexpression.picture import FORMATS
 from dexpression.web.answers import (
     HealthAnswer,
     LabelAnswer,
@@ -36,7 +36,8 @@ MODELS: list[type[BaseModel]] = [
     HealthAnswer,
     ProblemAnswer,
 ]
-IMAGE_TYPES = [f"image/{name.lower()}" for name in FORMATS]
+# The content of a body decides, whatever its type; these are those that are meant for it.
+IMAGE_TYPES = [*(f"image/{name.lower()}" for name in FORMATS), "application/octet-stream"]
 
 
 def openapi_document(labels: Sequence[str]) -> dict[str, Any]:

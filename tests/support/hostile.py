@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from PIL import Image
 
-from dexpression.picture import FORMATS
+from dexpression.kinds import FORMATS
 from tests.support.faces import draw_face, encode
 
 MODES = ("L", "RGB", "P", "1", "CMYK", "LA", "RGBA", "I;16", "YCbCr", "PA")
@@ -27,7 +27,7 @@ def pictures() -> dict[str, bytes]:
             except (OSError, ValueError):  # the format has no such mode
                 continue
     frames = [Image.new("L", FACE.size, shade) for shade in (0, 128, 255)]
-    for name in ("GIF", "WEBP", "PNG"):
+    for name in ("GIF", "WEBP", "PNG", "AVIF"):
         found[f"{name} animated"] = encode(FACE, name, save_all=True, append_images=frames)
     found["JPEG profile"] = encode(FACE, "JPEG", icc_profile=b"not a profile" * 100)
     found["JPEG large EXIF"] = encode(FACE, "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0" + bytes(60_000))
@@ -76,6 +76,23 @@ def gif_of_many_frames() -> bytes:
     return encode(frame, "GIF", save_all=True, append_images=[Image.new("P", (900, 900), n) for n in range(60)])
 
 
+def avif_of_another_size(width: int, height: int) -> bytes:
+    """An AVIF picture of 3000x3000 pixels, whose boxes claim another size."""
+    content = encode(Image.new("L", (3000, 3000)), "AVIF", speed=10)
+    place = content.index(b"ispe") + 8
+    return content[:place] + struct.pack(">II", width, height) + content[place + 8 :]
+
+
+def avif_of_many_frames(count: int, side: int = 1024) -> bytes:
+    """An AVIF picture whose stream holds itself many times."""
+    content = encode(Image.new("L", (side, side)), "AVIF")
+    begin = content.index(b"mdat") + 4
+    stream = content[begin:]
+    content = content.replace(struct.pack(">I", len(stream)), struct.pack(">I", len(stream) * count))
+    size = struct.pack(">I", 8 + len(stream) * count)
+    return content[: begin - 8] + size + b"mdat" + stream * count
+
+
 BOMBS = {
     "many pixels in few bytes": encode(Image.new("1", (1001, 1000))),
     "a PNG that claims the largest size": png(2**31 - 1, 2**31 - 1),
@@ -84,6 +101,7 @@ BOMBS = {
     "a GIF of many frames": gif_of_many_frames(),
     "a BMP that claims a huge size": BMP[:18] + struct.pack("<ii", 2**30, 2**30) + BMP[26:],
     "a BMP with a negative height": BMP[:22] + struct.pack("<i", -48) + BMP[26:],
+    "an AVIF that claims a huge size": avif_of_another_size(2**31 - 1, 2**31 - 1),
     "a WebP that claims a huge size": encode(FACE, "WEBP")[:4] + b"\xff\xff\xff\xff" + encode(FACE, "WEBP")[8:],
 }
 NOT_PICTURES = {
@@ -140,6 +158,12 @@ def exif_of_many_entries(count: int) -> bytes:
     size = 12 * count
     entries = b"".join(struct.pack("<HHII", 1 + tag, 7, size, 8) for tag in range(count))
     return b"II*\0\x08\0\0\0" + struct.pack("<H", count) + entries + bytes(4)
+
+
+def avif_with_exif(exif: bytes) -> bytes:
+    """The face as AVIF with this EXIF, which Pillow would read before it writes the file."""
+    empty = exif[:8] + bytes(len(exif) - 8)
+    return encode(FACE, "AVIF", exif=empty).replace(empty, exif)
 
 
 def empty_deflate_blocks(count: int) -> bytes:
@@ -201,6 +225,8 @@ TOO_COMPLEX = {
     "a PNG of one column": png(1, 70_000, zlib.compress(bytes(140_000))),
     "a BMP of few runs": run_length_bmp(49_999_999, 1, b"\1\1\0\0"),
     "a BMP of few runs, from top to bottom": run_length_bmp(49_999_999, -1, b"\1\1\0\0"),
+    "an AVIF of more pixels than it claims": avif_of_another_size(64, 64),
+    "an AVIF of many frames": avif_of_many_frames(50),
     "a BMP of many runs": run_length_bmp(1000, 1000, b"\0\2\0\0" * 650_000),
 }
 # Small slow pictures, for the fuzzer to change.
@@ -212,5 +238,7 @@ SLOW = {
     "a GIF of many comments": gif_with(b"!\xfe\1a\0" * 500),
     "a GIF of a large screen": b"GIF89a" + struct.pack("<HHBBB", 2000, 2000, 0, 0, 0) + encode(FACE, "GIF")[13:],
     "a BMP of runs": run_length_bmp(2000, 1000, b"\0\0" * 1_000),
+    "an AVIF of some frames": avif_of_many_frames(5),
+    "an AVIF of large EXIF": avif_with_exif(exif_of_many_entries(5_000)),
     "a WebP of large EXIF": encode(FACE, "WEBP", exif=exif_of_many_entries(5_000)),
 }

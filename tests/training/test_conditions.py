@@ -70,7 +70,8 @@ def test_only_the_face_of_a_photo_is_covered(portrait, name, top, bottom):
 def test_the_blur_of_a_photo_follows_the_side_of_its_face(portrait):
     blurred = CONDITIONS["blurred, 1/20"]
     sharpness = [
-        np.abs(np.diff(np.asarray(blurred(portrait, Box(0, 0, side, side)), float), axis=1)).mean() for side in (20, 200)
+        np.abs(np.diff(np.asarray(blurred(portrait, Box(0, 0, side, side)), float), axis=1)).mean()
+        for side in (20, 200)
     ]
     assert sharpness[0] > 1.5 * sharpness[1]
 
@@ -127,7 +128,9 @@ def test_the_face_of_a_photo_is_detected_again_under_each_condition(shipped, pho
         seen.append(picture)
         return detector.find_faces(picture) if np.asarray(picture).mean() > 60 else []
 
-    monkeypatch.setattr("dexpression.training.crops.FaceDetector.load", lambda: type("Blind", (), {"find_faces": find_faces})())
+    monkeypatch.setattr(
+        "dexpression.training.crops.FaceDetector.load", lambda: type("Blind", (), {"find_faces": find_faces})()
+    )
     found = evaluate_conditions(shipped.classifier, faces, SEVEN)
     assert len(seen) == 1 + 1 + len(CONDITIONS) + len(BRIGHTNESS)  # located, as it is, and changed
     assert found.found["dark, a quarter of the light"] == found.conditions["dark, a quarter of the light"].share == 0

@@ -67,7 +67,10 @@ def trained_pixels(folder: Path, content: bytes) -> np.ndarray:
 PICTURES = {
     "a photo as PNG": encode,
     "a photo as JPEG": partial(encode, file_format="JPEG", quality=90),
-    **{f"turned, EXIF {number}": partial(encode_turned, orientation=number, file_format="JPEG") for number in range(2, 9)},
+    **{
+        f"turned, EXIF {number}": partial(encode_turned, orientation=number, file_format="JPEG")
+        for number in range(2, 9)
+    },
     "a small photo": lambda photo: encode(photo.resize((90, 90))),
     "a large photo, reduced when it is decoded": lambda photo: encode(photo.resize((2048, 2048)), "JPEG"),
     "a large PNG, turned": lambda photo: encode_turned(photo.resize((2048, 2048)), 6),

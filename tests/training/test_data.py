@@ -85,13 +85,17 @@ def test_the_option_labels_says_what_names_of_folders_mean(tmp_path, labels, voc
 def test_a_label_without_a_picture_is_named_and_not_in_the_model(tmp_path, caplog):
     folder = write_class_folders(tmp_path, 4, ("HAPPY", "SAD"))
     assert list(load(folder, "eight").vocab) == ["HAPPY", "SAD"]
-    message = "No picture has the label ANGRY, DISGUST, FEAR, NEUTRAL, SURPRISE, CONTEMPT, so the model will not know it."
+    message = (
+        "No picture has the label ANGRY, DISGUST, FEAR, NEUTRAL, SURPRISE, CONTEMPT, so the model will not know it."
+    )
     assert message in caplog.messages
 
 
 def test_no_face_of_the_chosen_labels_is_refused_with_what_was_found(tmp_path):
     folder = write_class_folders(tmp_path, 4, ("HAPPY", "SAD"), names=("bored", "attentive"))
-    with pytest.raises(DataError, match=r"No faces in .* 4 left out \(ATTENTIVE is not a chosen label\): attentive/00004"):
+    with pytest.raises(
+        DataError, match=r"No faces in .* 4 left out \(ATTENTIVE is not a chosen label\): attentive/00004"
+    ):
         read_labelled(folder, "five", CROPPER)
 
 

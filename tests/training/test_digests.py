@@ -40,9 +40,9 @@ def test_a_changed_pixel_makes_another_face(manifest):
     changed = draw_face("SAD", 0)
     changed.putpixel((0, 0), changed.getpixel((0, 0)) ^ 1)
     face = dataclasses.replace(FACES[0], image=changed)
-    assert trained_on(with_digests(manifest, encode_digests([Face("a", "SAD", None, draw_face("SAD", 0))])), [face]) == [
-        False
-    ]
+    assert trained_on(
+        with_digests(manifest, encode_digests([Face("a", "SAD", None, draw_face("SAD", 0))])), [face]
+    ) == [False]
 
 
 def test_digests_of_many_faces_are_short_and_hardly_ever_match_others(manifest):
@@ -57,7 +57,9 @@ def test_a_manifest_without_digests_knows_no_face(manifest):
     assert trained_on(manifest, FACES) == [False] * len(FACES)
 
 
-@pytest.mark.parametrize("digests", ["", "not base64", "\u00e9", "AA", "A", 7, None, ["AAAA"], {"a": 1}, "AAAA" * 9], ids=ascii)
+@pytest.mark.parametrize(
+    "digests", ["", "not base64", "\u00e9", "AA", "A", 7, None, ["AAAA"], {"a": 1}, "AAAA" * 9], ids=ascii
+)
 def test_digests_that_no_run_writes_know_no_face(manifest, digests):
     assert trained_on(with_digests(manifest, digests), FACES) == [False] * len(FACES)
 

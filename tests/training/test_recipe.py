@@ -81,7 +81,9 @@ def test_every_option_has_a_value_for_any_number_of_images(options):
 
 def test_more_images_mean_larger_batches_and_not_more_epochs():
     fitted = [Recipe().fitted_to(images) for images in SIZES]
-    epochs, batches, rates = ([getattr(one, name) for one in fitted] for name in ("epochs", "batch_size", "learning_rate"))
+    epochs, batches, rates = (
+        [getattr(one, name) for one in fitted] for name in ("epochs", "batch_size", "learning_rate")
+    )
     assert epochs == sorted(epochs, reverse=True)
     assert epochs[-1] >= 2
     assert batches == sorted(batches)

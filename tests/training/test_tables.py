@@ -56,7 +56,9 @@ def test_a_usage_is_known_in_any_case(write, usage, split):
 @pytest.mark.parametrize("usage", ["Trainig", "2", "9" * 1000])
 def test_an_unknown_usage_is_refused_with_its_row(write, usage):
     table = write("emotion,pixels,Usage", f"3,{SPACED},Training", f"3,{SPACED},{usage}")
-    with pytest.raises(DataError, match=f"Row 1 has the Usage '{usage[:100]}.*Expected Training, PublicTest") as refused:
+    with pytest.raises(
+        DataError, match=f"Row 1 has the Usage '{usage[:100]}.*Expected Training, PublicTest"
+    ) as refused:
         read_table(table, 48)
     assert len(str(refused.value)) < 400
 
@@ -127,7 +129,9 @@ def test_an_emotion_outside_0_to_6_is_refused_with_its_row(write_table, emotion,
 def test_a_row_with_too_many_values_is_refused_with_its_number(write):
     """Else the first of its pixels, which have commas, would be taken for all of them."""
     table = write("emotion,pixels,Usage", f"3,{SPACED},Training", "3," + ",".join(map(str, PIXELS)) + ",Training")
-    with pytest.raises(DataError, match="Row 1 of fer2013.csv has 2306 values for 3 columns. Put a value that has commas"):
+    with pytest.raises(
+        DataError, match="Row 1 of fer2013.csv has 2306 values for 3 columns. Put a value that has commas"
+    ):
         read_table(table, 48)
 
 
@@ -152,7 +156,9 @@ def test_a_file_that_is_not_csv_is_refused(tmp_path):
 def test_a_line_without_end_is_refused_before_it_fills_the_memory(tmp_path):
     with (tmp_path / "fer2013.csv").open("wb") as file:
         file.truncate(10**10)  # without content, so that it takes no room on the disk
-    with pytest.raises(DataError, match=r"Line 1 of fer2013.csv has 1,000,000 characters or more. Expected one face a line"):
+    with pytest.raises(
+        DataError, match=r"Line 1 of fer2013.csv has 1,000,000 characters or more. Expected one face a line"
+    ):
         read_table(tmp_path / "fer2013.csv", 48)
 
 

@@ -17,7 +17,7 @@ from dexpression.labels import FIVE
 from dexpression.logs import TextLines
 from dexpression.settings import Settings
 from dexpression.web import create_app
-from dexpression.web.service import Service
+from dexpression.web.service import MAY_TAKE_LONG, Postponed, Service
 from tests.support.faces import draw_face, encode, encode_turned
 from tests.support.web import ANSWER, FACE, LIMITS, MULTIPART, PUBLIC_FACTS, StubPredictor, assert_refused, multipart
 
@@ -38,7 +38,7 @@ def upload(
     return client.post(address, data=multipart(content, name=name), content_type=MULTIPART, **options)
 
 
-@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "BMP", "GIF"])
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "AVIF"])
 def test_the_answer_to_a_picture_is_exactly_one_label_in_json(client, file_format):
     response = upload(client, encode(draw_face("HAPPY", 0), file_format))
     assert (response.status_code, response.content_type) == (200, "application/json")
@@ -70,6 +70,105 @@ def test_every_form_of_request_gives_the_same_answer(client, request_options):
     assert client.post("/", **request_options).data == b'{"result": "HAPPY"}'
     body = client.post("/v1/predict", **request_options).get_json()
     assert (body["result"], body["confidence"], body["image"]) == ("SAD", 0.4, {"width": 48, "height": 48})
+
+
+ANY_TYPE = ["application/octet-stream", None, "image/gif", "text/plain", "video/mp4", "*/*", "nonsense"]
+BODY_TYPES = [
+    "application/x-www-form-urlencoded",
+    "application/json",
+    "multipart/form-data",
+    "multipart/form-data; boundary=x",
+]
+
+
+@pytest.mark.parametrize("kind", [*ANY_TYPE, *BODY_TYPES])
+@pytest.mark.parametrize("file_format", ["JPEG", "AVIF"])
+def test_a_picture_as_the_whole_body_is_read_whatever_its_content_type_says(client, kind, file_format):
+    face = encode(draw_face("HAPPY", 0), file_format)
+    assert client.post("/", data=face, content_type=kind).data == b'{"result": "HAPPY"}'
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "found"),
+    [
+        (b"%PDF-1.7", "application/pdf", "a PDF document"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "image/heic", "a HEIC picture"),
+        (b"\0\0\0\x18ftypmp42\0\0\0\0isommp42", "video/mp4", "a film"),
+        (b"<!doctype html><title>Error", "image/jpeg", "a web page (HTML)"),
+        (encode(draw_face("HAPPY", 0), "TIFF"), "application/octet-stream", "a TIFF picture"),
+        (b"PK\3\4" + bytes(50), None, "a ZIP archive, or a document in one"),
+        (b"hello", "text/plain", "text"),
+    ],
+)
+def test_the_error_for_what_is_no_picture_names_what_came_alone_and_in_a_form(client, content, kind, found):
+    for response in (client.post("/", data=content, content_type=kind), upload(client, content, "face.jpg")):
+        assert_refused(response, 422, "undecodable_image")
+        message = f"The file is {found}, not a picture that can be read. Send JPEG, PNG, WebP, BMP, GIF or AVIF."
+        assert response.get_json(force=True)["detail"] == message
+
+
+def part(name: str, file_name: str | None = "face.png", content: bytes = FACE) -> bytes:
+    file_name = "" if file_name is None else f'; filename="{file_name}"'
+    return f'--cut\r\nContent-Disposition: form-data; name="{name}"{file_name}\r\n\r\n'.encode() + content + b"\r\n"
+
+
+END = b"--cut--\r\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "code", "message"),
+    [
+        (
+            part("image") + END,
+            MULTIPART,
+            "missing_file",
+            'a file in the part "image" and none in a part "file". Rename',
+        ),
+        (part("file[]") + part("b") + END, MULTIPART, "missing_file", 'a file in the parts "file[]", "b" and none'),
+        (part("file", None) + END, MULTIPART, "missing_file", 'The part "file" has no file name, which makes it text'),
+        (part("labels", None, b"five") + END, MULTIPART, "missing_file", 'has the part "labels" and no part "file"'),
+        (part("file") + part("image") + END, MULTIPART, "bad_parameter", 'has files in the part "image". Send every'),
+        (multipart(FACE), "multipart/form-data", "missing_file", "has no boundary. Leave this header to the client"),
+        (multipart(FACE), "multipart/form-data; boundary=x", "missing_file", 'begins with the boundary "x" that the'),
+        (multipart(FACE), "image/png", "unsupported_media_type", "is a form and has the content type image/png. Leave"),
+        (multipart(FACE), "application/json", "unsupported_media_type", "is a form and has the content type"),
+        (b'{"image": "aa"}', "text/plain", "unsupported_media_type", "is JSON and has the content type text/plain"),
+        (b'{"image": "aa"}', None, "unsupported_media_type", "is JSON and has the content type (none). Send it with"),
+        (
+            b'{"picture": "a", "b": 1}',
+            "application/json",
+            "missing_file",
+            'has the members "picture", "b" and no "image"',
+        ),
+        (b'["aa"]', "application/json", "missing_file", "The JSON is no object with members"),
+        (b'{"image": ["aa"]}', "application/json", "missing_file", 'The member "image" of the JSON is no text'),
+        (b"file=%89PNG", "application/x-www-form-urlencoded", "unsupported_media_type", "which can hold no picture"),
+    ],
+)
+def test_the_error_for_a_body_without_a_picture_says_what_came_and_what_to_change(client, body, kind, code, message):
+    response = client.post("/", data=body, content_type=kind)
+    detail = response.get_json(force=True)
+    assert (detail["code"], message in detail["detail"]) == (code, True), detail["detail"]
+
+
+def test_a_form_may_have_other_file_fields_that_were_left_empty(client):
+    body = part("file") + part("second", "", b"") + END
+    assert client.post("/", data=body, content_type=MULTIPART).status_code == 200
+
+
+def test_a_part_without_a_name_is_refused(client):
+    body = FACE.join([b"--cut\r\nContent-Disposition: form-data; filename=x\r\n\r\n", b"\r\n" + END])
+    assert client.post("/", data=body, content_type=MULTIPART).status_code == 400
+
+
+def test_tiles_keep_more_pixels_of_a_large_picture_and_may_take_long(predictor):
+    client = create_app(Service(predictor), Settings()).test_client()
+    large = encode(Image.new("1", (2100, 2100)))
+    for detect, side in (("auto", 1050), ("tiles", 2100)):
+        assert upload(client, large, address=f"/?detect={detect}").status_code == 200
+        assert predictor.seen[-1].image.size == (side, side)
+    with pytest.raises(Postponed):
+        upload(client, FACE, address="/?detect=tiles", environ_overrides={MAY_TAKE_LONG: False})
 
 
 def test_a_reading_names_every_face_the_model_and_the_request(client):
@@ -113,7 +212,7 @@ def test_parameters_choose_the_labels_and_the_lowest_confidence(client, address,
     ("query", "message"),
     [
         ("labels=nine", "labels is 'nine'. Input should be 'five' or 'seven'"),
-        ("detect=", "detect is ''. Input should be 'auto', 'always' or 'never'"),
+        ("detect=", "detect is ''. Input should be 'auto', 'always', 'never' or 'tiles'"),
         ("min_confidence=2", "min_confidence is '2'. Input should be less than or equal to 1"),
         ("min_confidence=nan", "finite"),
         ("reading=votes", "reading is 'votes'. Input should be 'people' or 'labels'"),
@@ -311,8 +410,9 @@ def test_an_upload_that_is_not_a_picture_within_the_limits_is_refused(client, co
         ({"data": b'{"image":' + b"[" * 100_000, "content_type": "application/json"}, 400, "bad_request"),
         ({"data": multipart(*[FACE] * 33), "content_type": MULTIPART}, 413, "payload_too_large"),
         ({"data": b"", "content_type": "image/png"}, 400, "empty_file"),
-        ({"data": b"x", "content_type": "text/plain"}, 415, "unsupported_media_type"),
-        ({"data": b"x"}, 415, "unsupported_media_type"),
+        ({"data": b"x", "content_type": "text/plain"}, 422, "undecodable_image"),
+        ({"data": b"x"}, 422, "undecodable_image"),
+        ({"data": b"", "content_type": "application/octet-stream"}, 400, "missing_file"),
     ],
 )
 @pytest.mark.parametrize("address", ["/", "/v1/predict"])
@@ -326,7 +426,7 @@ def test_a_request_without_a_valid_picture_is_refused(client, address, request_o
     [
         ({}, 400, "missing_file"),
         ({"data": {"file": "x" * 600_000}}, 415, "unsupported_media_type"),
-        ({"data": FACE, **BROKEN}, 400, "missing_file"),
+        ({"data": b"cut", **BROKEN}, 400, "missing_file"),
     ],
 )
 def test_the_error_for_a_missing_part_shows_how_curl_sends_it(client, request_options, status, code):
