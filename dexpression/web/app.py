@@ -24,7 +24,7 @@ from dexpression.web.problems import MODEL
 from dexpression.web.protection import add_security_headers
 from dexpression.web.records import record_requests
 from dexpression.web.service import MAY_TAKE_LONG, Postponed, Service
-from dexpression.web.uploads import MemoryRequest, Uploads, read_uploads
+from dexpression.web.uploads import Uploads, read_uploads
 
 AnyParameters = TypeVar("AnyParameters", bound=Parameters)
 
@@ -46,7 +46,6 @@ class QuietFlask(Flask):
 def create_app(service: Service, settings: Settings) -> Flask:
     """Create the WSGI application; web pages of `settings.cors_origins` may call it."""
     app = QuietFlask("dexpression.web", static_folder=None)  # `add_documents` serves files from memory
-    app.request_class = MemoryRequest
     app.config["MAX_CONTENT_LENGTH"] = app.config["MAX_FORM_MEMORY_SIZE"] = settings.max_upload_bytes
     register_error_handlers(app)
     record_requests(app)
@@ -55,7 +54,7 @@ def create_app(service: Service, settings: Settings) -> Flask:
     check_hosts(app, settings)
     if settings.token:
         require_token(app, settings.token)
-    add_documents(app)
+    add_documents(app, bool(settings.token))
 
     @app.before_request
     def choose_predictor() -> None:

@@ -64,7 +64,7 @@ class Document:
         return response
 
 
-def add_documents(app: Flask) -> None:
+def add_documents(app: Flask, requires_token: bool) -> None:
     """Add GET /, /client.js, /static/, /openapi.json and /docs. All their files come from this server's memory."""
     page_files = _read_folder(STATIC, [path.name for path in STATIC.iterdir()])
     swagger_files = _read_folder(SWAGGER, SWAGGER_FILES)
@@ -83,7 +83,7 @@ def add_documents(app: Flask) -> None:
 
     @app.get(DOCUMENT)
     def document() -> Response:
-        return _describe_interface(tuple(g.facts["labels"])).respond()
+        return _describe_interface(tuple(g.facts["labels"]), requires_token).respond()
 
     # Without null, Swagger UI loads a badge from validator.swagger.io on servers with a public address. It would make
     # the other address of the Host header.
@@ -96,8 +96,8 @@ def add_documents(app: Flask) -> None:
 
 
 @lru_cache(maxsize=2)  # a new model may have other labels
-def _describe_interface(labels: tuple[str, ...]) -> Document:
-    return Document.of(json.dumps(openapi_document(labels)).encode(), "application/json")
+def _describe_interface(labels: tuple[str, ...], requires_token: bool) -> Document:
+    return Document.of(json.dumps(openapi_document(labels, requires_token)).encode(), "application/json")
 
 
 def _read_folder(folder: Path, names: list[str]) -> dict[str, Document]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import base64
 import binascii
-import io
 import re
 import string
 from collections.abc import Sequence
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from flask import Request
 from pydantic import ValidationError
+from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData
 
 from dexpression.kinds import find_format
 from dexpression.web.errors import (
@@ -29,6 +29,7 @@ MAX_PICTURES = 32  # in one request; a picture of one colour has few bytes and m
 MAX_PARTS = 100  # of a form: pictures and other fields
 MAX_PART_HEADERS = 8_192  # bytes, of one part; a browser sends the name of the file in 256
 MAX_JSON_STRUCTURE = 100  # brackets and commas; base64 has none of them
+PARSED_BYTES = 65_536  # of a form at a time; werkzeug's parser copies all that it has not parsed yet
 MAX_NAMES = 5  # of parts or members, that an error repeats
 FORM, JSON = "multipart/form-data", "application/json"
 FORM_START = re.compile(rb"\s*--[^\r\n]+\r?\nContent-Disposition:\s*form-data", re.IGNORECASE)
@@ -37,19 +38,6 @@ WAYS = (
     'Send a part "file" (curl -F file=@face.jpg), or the picture alone with its content type '
     '(curl --data-binary @face.jpg -H \'Content-Type: image/jpeg\'), or JSON {"image": "<base64 or data URL>"}.'
 )
-
-
-class MemoryRequest(Request):
-    """A request whose uploads stay in memory; by default werkzeug writes parts over 500 kB to disk."""
-
-    def _get_file_stream(
-        self,
-        total_content_length: int | None,
-        content_type: str | None,
-        filename: str | None = None,
-        content_length: int | None = None,
-    ) -> IO[bytes]:
-        return io.BytesIO()
 
 
 class Uploads(NamedTuple):
@@ -65,51 +53,81 @@ def read_uploads(request: Request) -> Uploads:
     Raises MissingFile, TooManyPictures, BadBase64, UnsupportedMediaType or, for another bad form or JSON, RequestError.
     """
     kind, body = request.mimetype, request.get_data()
+    if (encoding := request.headers.get("Content-Encoding", "identity")) != "identity":
+        raise UnsupportedMediaType(
+            f"The body has the Content-Encoding {encoding[:MAX_ECHO]}. Send it without: pictures are small already."
+        )
     if find_format(body):  # whatever the type says
         return Uploads([body], {})
-    _check_type(kind, body)
-    if kind == JSON:
-        return _read_json(request)
     if kind == FORM:
         return _read_form(request)
+    is_json = JSON_START.match(body)  # curl, wget, urllib and fetch send text with types of their own
+    if not is_json:
+        _check_type(kind, body)
+    if is_json or kind == JSON:
+        return _read_json(request)
     if not body and not kind.startswith("image/"):
         raise MissingFile(f"The request has no picture. {WAYS}")
     return Uploads([body], {})  # decoding it tells what it is
 
 
 def _check_type(kind: str, body: bytes) -> None:
-    """Refuse forms that can hold no file, and a body that is a form or JSON under another type."""
-    found = FORM if FORM_START.match(body) else JSON if JSON_START.match(body) else None
-    if kind == found:
-        return
+    """Refuse a form of a page, which can hold no file, and a form under another type."""
     came = f"has the content type {kind[:MAX_ECHO] or '(none)'}"
-    if found == FORM:
+    if FORM_START.match(body):
         raise UnsupportedMediaType(
             f"The body is a form and {came}. Leave this header to the client, which sets {FORM}."
         )
-    if found == JSON and kind != FORM:
-        raise UnsupportedMediaType(f"The body is JSON and {came}. Send it with the content type {JSON}.")
     if kind == "application/x-www-form-urlencoded" and body:
         raise UnsupportedMediaType(f"The body {came}, which can hold no picture. {WAYS}")
 
 
+class Part(NamedTuple):
+    """A part of a form. The file name is None if the part has none, and empty for a file field that was left empty."""
+
+    name: str
+    file_name: str | None
+    content: bytearray
+
+
 def _read_form(request: Request) -> Uploads:
-    _check_form(request.get_data(), request.mimetype_params.get("boundary", ""))
-    uploads = request.files.getlist("file")
-    others = [name for name, file in request.files.items(multi=True) if name != "file" and file.filename]
-    if not uploads:
-        raise MissingFile(f"{_describe_form(others, list(request.form))} {WAYS}")
+    body, boundary = request.get_data(), request.mimetype_params.get("boundary", "")
+    _check_form(body, boundary)
+    try:
+        parts = _split_form(body, boundary.encode(errors="replace"))
+    except ValueError:
+        raise RequestError(f"The form is cut off, or a part has damaged headers. {WAYS}") from None
+    pictures = [bytes(part.content) for part in parts if part.name == "file"]
+    others = [part.name for part in parts if part.name != "file" and part.file_name]
+    fields = [part for part in parts if part.name != "file" and part.file_name is None]
+    if not pictures:
+        raise MissingFile(f"{_describe_form(others, [part.name for part in fields])} {WAYS}")
     if others:
         raise BadParameter(f'The form has files in the {_names("part", others)}. Send every picture in a part "file".')
-    if len(uploads) > MAX_PICTURES:
-        raise TooManyPictures(f"The request has {len(uploads)} pictures. Send at most {MAX_PICTURES} in one request.")
-    return Uploads([upload.read() for upload in uploads], request.form.to_dict(flat=False))
+    if len(pictures) > MAX_PICTURES:
+        raise TooManyPictures(f"The request has {len(pictures)} pictures. Send at most {MAX_PICTURES} in one request.")
+    options: dict[str, list[Any]] = {}
+    for part in fields:
+        options.setdefault(part.name, []).append(part.content.decode(errors="replace"))
+    return Uploads(pictures, options)
+
+
+def _split_form(body: bytes, boundary: bytes) -> list[Part]:
+    """All parts of a form; Flask would take a picture without a file name, as axios and others send it, for text."""
+    decoder = MultipartDecoder(boundary)
+    parts: list[Part] = []
+    for start in range(0, len(body) + PARSED_BYTES, PARSED_BYTES):
+        decoder.receive_data(body[start : start + PARSED_BYTES] or None)  # None: the end
+        while not isinstance(event := decoder.next_event(), (Epilogue, NeedData)):
+            if isinstance(event, (Field, File)):
+                parts.append(Part(event.name or "(without a name)", getattr(event, "filename", None), bytearray()))
+            elif isinstance(event, Data):
+                parts[-1].content.extend(event.data)
+    return parts
 
 
 def _describe_form(files: Sequence[object], fields: Sequence[object]) -> str:
     """Why a form without a file in the part "file" has no picture, and how to correct it."""
-    if "file" in fields:
-        return 'The part "file" has no file name, which makes it text. Give it one: append("file", blob, "face.jpg").'
     if files:
         return f'The form has a file in the {_names("part", files)} and none in a part "file". Rename it to "file".'
     if fields:
@@ -150,7 +168,7 @@ def _read_json(request: Request) -> Uploads:
     content = request.get_data()
     if sum(content.count(character) for character in (b"{", b"[", b",")) > MAX_JSON_STRUCTURE:
         raise RequestError('The JSON has too many values. Send {"image": "<base64 or data URL>"}.')
-    members = request.get_json()
+    members = request.get_json(force=True)
     try:
         body = JsonPicture.model_validate(members)
     except ValidationError:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tarfile
-import venv
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,13 +17,14 @@ from dexpression.artifact.manifest import export_paths
 from dexpression.settings import Settings
 from tests.support.faces import encode
 from tests.support.server import ROOT, Server, ask
+from tests.support.tools import INSTALL_SECONDS, create_environment
 
 pytestmark = pytest.mark.slow
 
-INSTALL_SECONDS = 300
 MODEL = ("model/README.md", "model/dexpression.json", "model/dexpression.onnx")
 DATA = {
     "dexpression/py.typed",
+    "dexpression/web/examples.json",
     "dexpression/yunet/LICENSE",
     "dexpression/yunet/face_detection_yunet_2023mar.onnx",
     *(f"dexpression/web/static/{name}" for name in ("client.js", "index.html", "page.js", "style.css")),
@@ -66,12 +65,7 @@ def wheel(distributions: Path) -> Path:
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of commands of a fresh virtual environment with the wheel."""
-    folder = tmp_path_factory.mktemp("installed")
-    venv.create(folder, with_pip=True)
-    commands = folder / ("Scripts" if os.name == "nt" else "bin")
-    install = [commands / "python", "-m", "pip", "install", "--quiet", wheel]
-    subprocess.run(install, check=True, cwd=folder, timeout=INSTALL_SECONDS)
-    return commands
+    return create_environment(tmp_path_factory.mktemp("installed"), wheel)
 
 
 def run(installed: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:

@@ -99,7 +99,7 @@ def test_the_average_forgets_a_start_within_a_few_steps_and_averages_many_in_a_l
 
 
 def run_with(losses: Sequence[float], patience: int) -> tuple[int, float]:
-    """The number of epochs of a run with these losses on valid, and the weight at its end: the number of an epoch."""
+    """The number of epochs of a run with these losses on valid, and the epoch whose weights it ends with."""
     network, stopping, values = nn.Linear(1, 1), StopEarly(patience), []
     stopping.learn = SimpleNamespace(
         recorder=SimpleNamespace(values=values),
@@ -116,28 +116,26 @@ def run_with(losses: Sequence[float], patience: int) -> tuple[int, float]:
         nn.init.constant_(network.weight, epoch)
         values.append([0.0, loss, 0.5])
         stopping.after_epoch()
-    stopping.after_fit()
     return len(values), network.weight.item()
 
 
+NAN = float("nan")
+
+
 @pytest.mark.parametrize(
-    ("losses", "epochs", "best"),
+    ("losses", "epochs", "last"),
     [
         ([5, 4, 3, 2, 1], 5, 4),
         ([5, 4, 3, 4, 4, 4, 1], 6, 2),  # three epochs without a lower loss
         ([5, 4, 4, 4, 3, 3, 3, 3, 3], 8, 4),
-        ([1, 2], 2, 0),
-        ([float("nan"), 2, 3], 3, 1),
+        ([1, 2, 2], 3, 2),  # a run that is not ended keeps its last weights
+        ([2, *[NAN] * 9], 4, 0),
+        ([NAN] * 9, 9, 8),  # there are no better weights to go back to
     ],
     ids=str,
 )
-def test_a_run_ends_when_the_loss_has_not_fallen_for_so_many_epochs_with_its_best_weights(losses, epochs, best):
-    assert run_with(losses, patience=3) == (epochs, best)
-
-
-def test_losses_that_are_no_numbers_neither_end_a_run_nor_choose_its_weights():
-    assert run_with([float("nan")] * 20, patience=3) == (20, 19)
-    assert run_with([2, *[float("nan")] * 20], patience=3)[1] == 0
+def test_a_run_ends_with_its_best_weights_when_the_loss_has_not_fallen_for_so_many_epochs(losses, epochs, last):
+    assert run_with(losses, patience=3) == (epochs, last)
 
 
 @pytest.mark.parametrize("seconds", [0.5, 1.2])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import copy
 import io
+import json
 import tempfile
 import time
 
@@ -58,13 +59,32 @@ IN_JSON = base64.b64encode(FACE).decode()
     "request_options",
     [
         {"data": multipart(FACE), "content_type": MULTIPART},
+        {"data": multipart(FACE).replace(b'; filename="face.png"', b""), "content_type": MULTIPART},
         {"data": FACE, "content_type": "image/png"},
+        {"data": FACE, "content_type": "application/x-www-form-urlencoded"},
+        {"data": FACE, "content_type": "application/json"},
+        {"data": FACE},
         {"json": {"image": IN_JSON}},
+        {"data": json.dumps({"image": IN_JSON}), "content_type": "application/x-www-form-urlencoded"},
+        {"data": json.dumps({"image": IN_JSON})},
         {"json": {"image": f"data:image/png;base64,{IN_JSON}"}},
         {"json": {"image": f" DATA:image/png;BASE64,{IN_JSON}"}},
         {"json": {"image": "\n".join(IN_JSON[start : start + 76] for start in range(0, len(IN_JSON), 76))}},
     ],
-    ids=["multipart", "raw", "base64", "data URL", "data URL in capitals", "base64 in lines"],
+    ids=[
+        "multipart",
+        "multipart without a file name",
+        "raw",
+        "raw as a form of a page",
+        "raw as JSON",
+        "raw without a type",
+        "base64",
+        "base64 as a form of a page",
+        "base64 without a type",
+        "data URL",
+        "data URL in capitals",
+        "base64 in lines",
+    ],
 )
 def test_every_form_of_request_gives_the_same_answer(client, request_options):
     assert client.post("/", **request_options).data == b'{"result": "HAPPY"}'
@@ -125,15 +145,12 @@ END = b"--cut--\r\n"
             'a file in the part "image" and none in a part "file". Rename',
         ),
         (part("file[]") + part("b") + END, MULTIPART, "missing_file", 'a file in the parts "file[]", "b" and none'),
-        (part("file", None) + END, MULTIPART, "missing_file", 'The part "file" has no file name, which makes it text'),
         (part("labels", None, b"five") + END, MULTIPART, "missing_file", 'has the part "labels" and no part "file"'),
         (part("file") + part("image") + END, MULTIPART, "bad_parameter", 'has files in the part "image". Send every'),
         (multipart(FACE), "multipart/form-data", "missing_file", "has no boundary. Leave this header to the client"),
         (multipart(FACE), "multipart/form-data; boundary=x", "missing_file", 'begins with the boundary "x" that the'),
         (multipart(FACE), "image/png", "unsupported_media_type", "is a form and has the content type image/png. Leave"),
         (multipart(FACE), "application/json", "unsupported_media_type", "is a form and has the content type"),
-        (b'{"image": "aa"}', "text/plain", "unsupported_media_type", "is JSON and has the content type text/plain"),
-        (b'{"image": "aa"}', None, "unsupported_media_type", "is JSON and has the content type (none). Send it with"),
         (
             b'{"picture": "a", "b": 1}',
             "application/json",
@@ -271,12 +288,11 @@ def test_an_unknown_parameter_is_refused_by_name_wherever_it_is(client, place):
     assert response.get_json(force=True)["detail"] == message
 
 
-@pytest.mark.parametrize(("place", "parameter"), [("form", "reading"), ("json", "reading"), ("form", "file")])
-def test_a_parameter_in_query_and_body_is_refused_and_so_is_the_name_of_the_picture(client, place, parameter):
-    response = send(client, place, "/", {parameter: "labels"}, reading="labels")
+@pytest.mark.parametrize("place", ["form", "json"])
+def test_a_parameter_in_query_and_body_is_refused(client, place):
+    response = send(client, place, "/", {"reading": "labels"}, reading="labels")
     assert_refused(response, 400, "bad_parameter")
-    expected = "reading is given more than once" if parameter == "reading" else "There is no parameter file"
-    assert expected in response.get_json(force=True)["detail"]
+    assert "reading is given more than once" in response.get_json(force=True)["detail"]
 
 
 def test_a_form_field_that_is_given_twice_is_refused(client):
@@ -400,6 +416,8 @@ def test_an_upload_that_is_not_a_picture_within_the_limits_is_refused(client, co
         ({"data": {"file": "only text"}}, 415, "unsupported_media_type"),
         ({"data": {"file": "x" * 600_000}}, 415, "unsupported_media_type"),
         ({"data": b"cut", "content_type": "multipart/form-data; boundary=x"}, 400, "missing_file"),
+        ({"data": multipart(FACE)[:-20], "content_type": MULTIPART}, 400, "bad_request"),
+        ({"data": multipart(FACE).replace(b' name="file";', b""), "content_type": MULTIPART}, 400, "missing_file"),
         ({"json": {}}, 400, "missing_file"),
         ({"json": {"image": 7}}, 400, "missing_file"),
         ({"json": {"image": "http://127.0.0.1/face.png"}}, 400, "bad_base64"),
@@ -433,6 +451,13 @@ def test_the_error_for_a_missing_part_shows_how_curl_sends_it(client, request_op
     response = client.post("/", **request_options)
     assert_refused(response, status, code)
     assert "curl -F file=@" in response.get_json(force=True)["detail"]
+
+
+@pytest.mark.parametrize("body", [{"data": multipart(FACE), "content_type": MULTIPART}, {"json": {"image": IN_JSON}}])
+def test_a_compressed_body_is_refused_and_the_error_says_so(client, body):
+    response = client.post("/", headers={"Content-Encoding": "gzip"}, **body)
+    assert_refused(response, 415, "unsupported_media_type")
+    assert "Content-Encoding gzip" in response.get_json(force=True)["detail"]
 
 
 def test_the_error_for_another_method_lists_the_allowed_methods(client):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 import schemathesis
 from flask import Flask
@@ -11,8 +14,10 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from werkzeug.test import TestResponse
 
 from dexpression.labels import SEVEN
+from dexpression.settings import Settings
 from dexpression.web import create_app
-from dexpression.web.openapi import IMAGE_TYPES, openapi_document
+from dexpression.web.errors import STATUSES
+from dexpression.web.openapi import BYTES, openapi_document
 from dexpression.web.parameters import Parameters, RootParameters
 from dexpression.web.service import Service
 from tests.support.web import FACE, LIMITS, MULTIPART, StubPredictor, multipart
@@ -23,10 +28,7 @@ def app(predictor: StubPredictor) -> Flask:
 
 
 interface = schemathesis.openapi.from_wsgi("/openapi.json", app(StubPredictor()))
-
-
-for kind in IMAGE_TYPES:
-    schemathesis.openapi.media_type(kind, strategies.binary() | strategies.just(FACE))
+schemathesis.openapi.media_type(BYTES, strategies.binary() | strategies.just(FACE))
 
 
 # schemathesis does not close the file of the page.
@@ -72,14 +74,60 @@ def test_the_document_lists_the_same_parameters_that_requests_are_checked_for():
         assert all(parameter["description"] for parameter in listed)
 
 
-def test_form_and_json_describe_the_same_parameters_beside_the_picture():
+def test_form_and_json_allow_the_same_parameters_beside_the_picture():
     for path, model in (("/", RootParameters), ("/v1/predict", Parameters)):
         content = openapi_document(SEVEN)["paths"][path]["post"]["requestBody"]["content"]
         for kind, picture in (("multipart/form-data", "file"), ("application/json", "image")):
             schema = content[kind]["schema"]
-            assert list(schema["properties"]) == [picture, *model.model_fields]
-            assert (schema["required"], schema["additionalProperties"]) == ([picture], False)
-            assert all(schema["properties"][name]["description"] for name in model.model_fields)
+            assert schema["propertyNames"] == {"enum": [picture, *model.model_fields]}
+            assert list(schema["properties"]) == schema["required"] == [picture]  # tools send what is listed here
+
+
+def operations(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The operations of a document by their ids."""
+    return {operation["operationId"]: operation for path in document["paths"].values() for operation in path.values()}
+
+
+def test_every_operation_has_its_own_id_and_pictures_come_first():
+    document = openapi_document(SEVEN)
+    assert len(operations(document)) == sum(len(path) for path in document["paths"].values())
+    assert [tag["name"] for tag in document["tags"]] == ["Pictures", "Server"]
+    assert {tag for operation in operations(document).values() for tag in operation["tags"]} == {"Pictures", "Server"}
+
+
+def test_only_a_server_with_a_token_describes_it_and_only_where_it_is_required():
+    assert "security" not in str(openapi_document(SEVEN))
+    assert not any("401" in operation["responses"] for operation in operations(openapi_document(SEVEN)).values())
+    document = create_app(Service(StubPredictor()), Settings(token="sesame-9")).test_client().get("/openapi.json").json
+    locked = {name for name, operation in operations(document).items() if operation.get("security") == [{"token": []}]}
+    assert locked == {"predict_label", "predict", "show_model", "show_metrics"}
+    assert document["components"]["securitySchemes"] == {"token": {"type": "http", "scheme": "bearer"}}
+    assert "security" not in document
+
+
+def examples(document: dict[str, Any]) -> Iterator[tuple[dict[str, Any], Any]]:
+    """Each example of a document, with its schema."""
+    for operation in operations(document).values():
+        for part in (operation.get("requestBody", {}), *operation["responses"].values()):
+            for content in part.get("content", {}).values():
+                for example in content.get("examples", {}).values():
+                    yield content["schema"] | {"components": document["components"]}, example["value"]
+
+
+def test_every_example_fits_its_schema():
+    found = list(examples(openapi_document(SEVEN, requires_token=True)))
+    assert len(found) > 40
+    for schema, value in found:
+        Draft202012Validator(schema).validate(value)
+
+
+def test_every_json_answer_and_every_error_code_has_an_example():
+    document = openapi_document(SEVEN, requires_token=True)
+    for operation in operations(document).values():
+        for response in operation["responses"].values():
+            for kind, content in response["content"].items():
+                assert content.get("examples") or kind.startswith("text/")
+    assert {value["code"] for _, value in examples(document) if "code" in value} == set(STATUSES)
 
 
 def test_the_document_names_openapi_3_1():

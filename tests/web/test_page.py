@@ -16,6 +16,7 @@ from selenium.common.exceptions import TimeoutException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webdriver import WebDriver
+from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
 from dexpression.labels import SEVEN
@@ -231,11 +232,42 @@ def test_another_page_can_import_the_client(browser, server, other_site, portrai
     assert "SAD" not in result["probabilities"]
 
 
-def test_the_documentation_loads_everything_from_this_server(browser, server):
+def open_documentation(browser: WebDriver, server: Server) -> None:
     browser.get(f"{address(server)}/docs/")
     wait(browser, lambda: "/v1/predict" in read(browser, "body"))
+
+
+def test_the_documentation_loads_everything_from_this_server(browser, server):
+    open_documentation(browser, server)
     loaded = browser.execute_script("return performance.getEntriesByType('resource').map((entry) => entry.name)")
     assert {name.split("/")[2] for name in loaded if name.startswith("http")} == {f"localhost:{server.port}"}
+
+
+def test_the_documentation_reads_a_picture_without_an_error_in_the_console(browser, server, portrait, tmp_path):
+    portrait.save(tmp_path / "photo.jpg")
+    browser.get_log("browser")  # what earlier pages have logged
+    open_documentation(browser, server)
+    assert browser.find_element(By.CLASS_NAME, "opblock-tag").text.startswith("Pictures")
+    operation = browser.find_element(By.ID, "operations-Pictures-predict")
+
+    def find(selector: str) -> WebElement:
+        wait(browser, lambda: bool(operation.find_elements(By.CSS_SELECTOR, selector)))
+        return operation.find_element(By.CSS_SELECTOR, selector)
+
+    find(".opblock-summary-control").click()
+    find(".try-out__btn").click()
+    find("input[type=file]").send_keys(str(tmp_path / "photo.jpg"))
+    browser.execute_script("arguments[0].click()", find(".execute"))  # which may be below the window
+    assert find(".live-responses-table .response .response-col_status").text == "200"
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
+def test_the_documentation_shows_padlocks_only_where_a_token_is_required(browser, server, exported_learner):
+    open_documentation(browser, server)
+    assert not browser.find_elements(By.CSS_SELECTOR, ".authorize, .authorization__btn")
+    with Server(exported_learner, DEXPRESSION_TOKEN="sesame-9") as locked:
+        open_documentation(browser, locked)
+        assert len(browser.find_elements(By.CSS_SELECTOR, ".opblock .authorization__btn")) == 4
 
 
 def test_a_server_that_requires_a_token_gets_the_one_that_was_typed(browser, exported_learner, portrait):

@@ -1,0 +1,35 @@
+"""Tools that a test installs for itself: Python packages in an environment of their own, and packages of Node."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import venv
+from pathlib import Path
+
+INSTALL_SECONDS = 300
+
+
+def create_environment(folder: Path, *packages: str | Path) -> Path:
+    """Create a virtual environment with these packages; returns the folder of its commands.
+
+    Raises CalledProcessError or TimeoutExpired if a package cannot be installed.
+    """
+    venv.create(folder, with_pip=True)
+    commands = folder / ("Scripts" if os.name == "nt" else "bin")
+    _install([commands / "python", "-m", "pip", "install", "--quiet", *packages], folder)
+    return commands
+
+
+def install_node_packages(folder: Path, *packages: str) -> None:
+    """Install packages of Node into a folder. Raises FileNotFoundError without npm, and as `create_environment`."""
+    npm = shutil.which("npm")
+    if npm is None:
+        raise FileNotFoundError("npm is not installed")
+    (folder / "package.json").write_text('{"private": true, "type": "module"}')
+    _install([npm, "install", "--silent", "--no-audit", "--no-fund", *packages], folder)
+
+
+def _install(command: list[str | Path], folder: Path) -> None:
+    subprocess.run(command, check=True, cwd=folder, capture_output=True, timeout=INSTALL_SECONDS)
