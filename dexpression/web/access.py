@@ -44,7 +44,8 @@ def check_hosts(app: Flask, settings: Settings) -> None:
         if response.status_code in REDIRECTS:
             address = urlsplit(response.location or "")
             query = f"?{address.query}" if address.query else ""
-            response.location = f"/{address.path.lstrip('/')}{query}"
+            to_root = "../" * (request.path.count("/") - 1) or "./"  # below any path that a proxy adds
+            response.location = f"{to_root}{address.path.lstrip('/')}{query}"
         return response
 
 

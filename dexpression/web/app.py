@@ -20,12 +20,16 @@ from dexpression.web.error_handlers import problem_of, register_error_handlers
 from dexpression.web.errors import NoFace, NotReady
 from dexpression.web.metrics import count_reading, metrics_text
 from dexpression.web.parameters import Parameters, RootParameters, merge_parameters, read_parameters
-from dexpression.web.problems import MODEL
+from dexpression.web.problems import FACES, HINT, MODEL
 from dexpression.web.protection import add_security_headers
 from dexpression.web.records import record_requests
 from dexpression.web.service import MAY_TAKE_LONG, Postponed, Service
 from dexpression.web.uploads import Uploads, read_uploads
 
+NO_FACE_HINT = (
+    "No face was found, so this is the emotion of the whole picture. "
+    "Send a face that is seen from the front, upright and not too small, or on_no_face=error to get an error instead."
+)
 AnyParameters = TypeVar("AnyParameters", bound=Parameters)
 
 
@@ -75,7 +79,10 @@ def create_app(service: Service, settings: Settings) -> Flask:
         parameters = _read_parameters(RootParameters, uploads, settings)
         if parameters.labels is None:
             parameters = parameters.model_copy(update={"labels": settings.labels or _default_labels()})
-        return _answer_pictures(uploads.pictures, _label_picture, parameters, settings.max_pixels)
+        response = _answer_pictures(uploads.pictures, _label_picture, parameters, settings.max_pixels)
+        if len(uploads.pictures) == 1:
+            response.headers.update(_describe_faces(g.face_count))
+        return response
 
     @app.post("/v1/predict")
     def predict() -> Response:
@@ -156,10 +163,16 @@ def _label_picture(picture: Picture, parameters: RootParameters) -> dict[str, An
     if reading.prediction is None:
         raise NoFace("No face was found. Send a face that is seen from the front, upright and not too small.")
     reading = _choose_labels(reading, parameters)
+    g.face_count = len(reading.faces)
     if parameters.detail == "full":
         return _describe_reading(reading, parameters)
     # Shell scripts compare these bytes, so nothing is added to the one label.
     return {"result": reading.result(parameters.min_confidence)}
+
+
+def _describe_faces(count: int) -> dict[str, str]:
+    """The headers of POST / that say how many faces the picture has; the body of one label has no place for it."""
+    return {FACES: str(count)} if count else {FACES: "0", HINT: NO_FACE_HINT}
 
 
 def _read_picture(picture: Picture, parameters: Parameters) -> dict[str, Any]:

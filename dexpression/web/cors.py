@@ -10,7 +10,7 @@ from flask_cors.core import DEFAULT_OPTIONS, get_cors_headers, serialize_options
 from werkzeug.datastructures import Headers
 
 from dexpression.settings import ANY, Settings
-from dexpression.web.problems import MODEL, REQUEST_ID
+from dexpression.web.problems import FACES, HINT, MODEL, REQUEST_ID
 
 
 class Cors:
@@ -29,7 +29,7 @@ class Cors:
             | {
                 "origins": ANY if self._allows_any else exact,
                 "methods": ["GET", "POST", "OPTIONS"],
-                "expose_headers": [REQUEST_ID, MODEL, "Retry-After"],
+                "expose_headers": [REQUEST_ID, MODEL, FACES, HINT, "Retry-After"],
                 "allow_private_network": True,  # a public web page may call a server on this machine
                 "send_wildcard": True,
                 "always_send": self._allows_any,  # also without Origin, because a browser may keep the answer for later

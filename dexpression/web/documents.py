@@ -86,9 +86,10 @@ def add_documents(app: Flask, requires_token: bool) -> None:
         return _describe_interface(tuple(g.facts["labels"]), requires_token).respond()
 
     # Without null, Swagger UI loads a badge from validator.swagger.io on servers with a public address. It would make
-    # the other address of the Host header.
-    config = {"app_name": "DeXpression API", "validatorUrl": None, "oauth2RedirectUrl": f"{DOCS}/oauth2-redirect.html"}
-    app.register_blueprint(get_swaggerui_blueprint(DOCS, DOCUMENT, config=config))
+    # the other address of the Host header. All addresses are relative, so that the page works below any path.
+    config = {"app_name": "DeXpression API", "validatorUrl": None, "oauth2RedirectUrl": "oauth2-redirect.html"}
+    swagger_page = get_swaggerui_blueprint(".", f"..{DOCUMENT}", config=config)
+    app.register_blueprint(swagger_page, url_prefix=DOCS)
 
     @app.get(f"{DOCS}/<name>", endpoint="swagger_ui_file")
     def swagger_file(name: str) -> Response:

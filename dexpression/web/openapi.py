@@ -57,13 +57,14 @@ def openapi_document(labels: Sequence[str], requires_token: bool = False) -> dic
             "license": {"name": "MIT"},
         },
         "tags": TAGS,
+        "servers": [{"url": "."}],  # relative to this document, so that it is right below any path
         "paths": {
             "/": {
                 "get": _get("show_page", "The page: drop a picture, or start the camera", "text/html", TEXT),
                 "post": _post(
                     "predict_label",
                     "The emotion of the largest face",
-                    "One label. If no face is found, it is that of the whole picture.",
+                    "One label. If no face is found, it is that of the whole picture, and the header X-Faces is 0.",
                     RootParameters,
                     ["LabelAnswer", "ReadingAnswer", "LabelAnswers"],
                     labels,

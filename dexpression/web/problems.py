@@ -16,6 +16,8 @@ from dexpression.web.metrics import REJECTS
 
 CONTENT_TYPE = "application/problem+json"
 REQUEST_ID = "X-Request-ID"
+FACES = "X-Faces"  # the number of faces in the picture, at POST /, whose body has no place for it
+HINT = "X-Hint"  # how to get a better answer
 MODEL = "X-Model-SHA256"  # the model that answered, which may be replaced while the server runs
 
 # Better texts than those of werkzeug and waitress, which do not say how to fix the request.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -105,9 +106,23 @@ def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text().splitlines()) < 110
 
 
-def test_links_to_files_lead_somewhere():
-    import re
+def test_the_portuguese_readme_has_the_same_commands_names_links_and_headings():
+    documents = ("README.md", "README.pt-BR.md")
+    commands = [[(block.language, block.text, block.reason) for block in code_blocks(name)] for name in documents]
+    assert commands[0] == commands[1], "Change README.pt-BR.md as README.md."
+    for pattern in (r"^    \S.*$", r"\]\((?!README)([^)\s]+)\)", r"^#+ ", r"`[^`\n]+`"):
+        found = [sorted(re.findall(pattern, (ROOT / name).read_text(), re.MULTILINE)) for name in documents]
+        assert found[0] == found[1], "Change README.pt-BR.md as README.md."
 
-    for document in (*DOCUMENTS, "SECURITY.md", "benchmarks/README.md", "notebooks/experiments.md", "CHANGELOG.md"):
+
+def test_links_to_files_lead_somewhere():
+    for document in (
+        *DOCUMENTS,
+        "README.pt-BR.md",
+        "SECURITY.md",
+        "benchmarks/README.md",
+        "notebooks/experiments.md",
+        "CHANGELOG.md",
+    ):
         for target in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", (ROOT / document).read_text()):
             assert ((ROOT / document).parent / target).exists(), f"{document}: {target}"

@@ -27,7 +27,7 @@ DATA = {
     "dexpression/web/examples.json",
     "dexpression/yunet/LICENSE",
     "dexpression/yunet/face_detection_yunet_2023mar.onnx",
-    *(f"dexpression/web/static/{name}" for name in ("client.js", "index.html", "page.js", "style.css")),
+    *(f"dexpression/web/static/{path.name}" for path in (ROOT / "dexpression" / "web" / "static").iterdir()),
 }
 INFORMATION = {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE"} | {
     "licenses/dexpression/yunet/LICENSE"

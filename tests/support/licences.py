@@ -12,6 +12,10 @@ HEAD = """# Licences of the installed packages
 
 Each licence is the one that the package itself names. The list is what `pipenv sync` installs on Linux; other systems
 get no CUDA packages. Made by `pipenv run licences > LICENCES.md`.
+
+Two files in the package are not ours: the face detector's weights, YuNet (MIT, `dexpression/yunet/LICENSE`), and the
+page's sample picture, `dexpression/web/static/sample.jpg`: scikit-image's `astronaut`, a portrait of Eileen Collins by
+NASA, in the public domain.
 """
 # Licences of software that anyone may run for any purpose; changed copies have duties.
 ACCEPTED = [

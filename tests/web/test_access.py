@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urljoin
+
 import pytest
 from flask.testing import FlaskClient
 
@@ -162,7 +164,12 @@ def test_the_operator_decides_under_which_names_a_server_answers(given, allowed,
         assert client.get("/health/live", headers={"Host": refused}).status_code == 421
 
 
-def test_a_redirect_names_no_host():
+@pytest.mark.parametrize("prefix", ["", "/emotion", "/a/b"])  # which a proxy adds to the path of the server
+def test_a_redirect_names_no_host_and_stays_below_the_path_of_a_proxy(prefix):
     response = make_client(hosts="*").get("/docs?a=b", headers={"Host": "evil.example"})
-    assert (response.status_code, response.headers["Location"]) == (308, "/docs/?a=b")
+    target = urljoin(f"https://site.example{prefix}/docs?a=b", response.headers["Location"])
+    assert (response.status_code, target) == (308, f"https://site.example{prefix}/docs/?a=b")
+
+
+def test_the_documentation_names_no_host():
     assert b"evil.example" not in make_client(hosts="*").get("/docs/", headers={"Host": "evil.example"}).data

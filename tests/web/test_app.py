@@ -211,6 +211,18 @@ def test_without_a_face_the_root_gives_the_label_of_the_whole_picture_and_v1_giv
     assert_refused(upload(client, FACE, address="/?on_no_face=error"), 422, "no_face")
 
 
+def test_the_headers_of_the_root_say_how_many_faces_there_are_and_what_to_do_without_one(client, predictor):
+    response = upload(client, FACE)
+    assert (response.headers["X-Faces"], "X-Hint" in response.headers) == ("1", False)
+    predictor.has_face = False
+    response = upload(client, FACE)
+    assert response.data == b'{"result": "HAPPY"}'
+    assert response.headers["X-Faces"] == "0"
+    assert "on_no_face=error" in response.headers["X-Hint"]
+    several = client.post("/", data=multipart(FACE, FACE), content_type=MULTIPART)
+    assert "X-Faces" not in several.headers  # it would not say which of the pictures has them
+
+
 @pytest.mark.parametrize(
     ("address", "result"),
     [
@@ -484,6 +496,7 @@ def test_a_page_of_any_origin_may_post(client):
     origin = {"Origin": "https://elsewhere.example"}
     response = upload(client, encode(draw_face("HAPPY", 0)), headers=origin)
     assert response.headers["Access-Control-Allow-Origin"] == "*"
+    assert "X-Faces" in response.headers["Access-Control-Expose-Headers"]
     assert client.post("/", headers=origin).headers["Access-Control-Allow-Origin"] == "*"
 
 

@@ -1,0 +1,36 @@
+"""A browser, and a server whose page it shows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from selenium.webdriver.remote.webdriver import WebDriver
+
+from tests.support.browser import CHROMIUM, DRIVER, OTHER_HOST, address, open_browser
+from tests.support.server import Server
+
+
+@pytest.fixture(scope="module")
+def browser(portrait: Image.Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebDriver]:
+    if not (CHROMIUM and DRIVER):
+        missing = "Chromium and its driver are not installed (Debian: chromium, chromium-driver)"
+        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
+    browser = open_browser(tmp_path_factory.mktemp("browser"), portrait)
+    yield browser
+    browser.quit()
+
+
+@pytest.fixture(scope="module")
+def server(exported_learner: Path) -> Iterator[Server]:
+    with Server(exported_learner, DEXPRESSION_HOSTS=OTHER_HOST) as server:
+        yield server
+
+
+@pytest.fixture
+def page(browser: WebDriver, server: Server) -> WebDriver:
+    browser.get(address(server))
+    return browser
