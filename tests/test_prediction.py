@@ -109,7 +109,7 @@ def test_many_faces_are_classified_in_batches_of_limited_size(shipped):
         sizes.append(len(pixels))
         return {"people": np.full((len(pixels), 7), 1 / 7)}
 
-    assert len(FaceClassifier(backend, shipped.manifest).predict(FACES[:1] * 150)) == 150
+    assert len(FaceClassifier.of_export(backend, shipped.manifest).predict(FACES[:1] * 150)) == 150
     assert sizes == [64, 64, 22]
 
 

@@ -26,7 +26,7 @@ class Degradation:
     `strength` 0..2 scales how far the changes go.
     """
 
-    def __init__(self, strength: float, p: float = 0.2) -> None:
+    def __init__(self, strength: float, p: float = 0.25) -> None:
         self.strength, self.p = strength, p
 
     def __call__(self, faces: Tensor) -> Tensor:

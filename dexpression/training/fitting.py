@@ -20,6 +20,7 @@ from fastai.torch_core import set_seed
 from torch import Tensor, nn
 
 from dexpression.artifact.export import load_network
+from dexpression.artifact.manifest import Manifest, export_paths
 from dexpression.errors import RecipeError
 from dexpression.network.architecture import DeXpression, build_network
 from dexpression.network.loss import EmotionLoss, default_readouts, label_logits
@@ -69,7 +70,7 @@ def prepare_split(
     train: Sequence[Face], valid: Sequence[Face], recipe: Recipe, runs: Path
 ) -> tuple[DataLoaders, Recipe]:
     """Make DataLoaders from faces that are split already, and give every option of the recipe its value."""
-    recipe = recipe.fitted_to(len(train))
+    recipe = recipe.fitted_to(len(train), {face.label for face in train})
     set_seed(recipe.seed)
     dataloaders = make_dataloaders(
         train,
@@ -143,7 +144,7 @@ def fit(learner: Learner, recipe: Recipe, runs: Path) -> Path:
         "epochs": [[round(float(value), 4) for value in row] for row in learner.recorder.values],
     }
     if recipe.start and recipe.start_share:
-        average_weights(learner.model, _same_network(learner, recipe), recipe.start_share)
+        average_weights(learner.model, _known_network(learner, recipe), recipe.start_share)
     learner.remove_cb(Bfloat16)  # an exported learner answers in float32, so float32 is calibrated and scored
     calibrate(learner)
     return folder
@@ -158,7 +159,7 @@ def _callbacks(learner: Learner, recipe: Recipe) -> list[Callback]:
         StopEarly(cast(int, recipe.patience)),
     ]
     if recipe.start and recipe.teacher_share:
-        callbacks.append(KnowledgeDistillation(_same_network(learner, recipe), recipe.teacher_share))
+        callbacks.append(KnowledgeDistillation(_known_network(learner, recipe), recipe.teacher_share))
     callbacks.append(ProgressiveResizing(*IMAGE_SIZES[recipe.network]) if recipe.from_scratch else FixedStatistics())
     return callbacks
 
@@ -254,9 +255,13 @@ def _rows(network: DeXpression) -> tuple[Tensor, Tensor]:
     )
 
 
-def _same_network(learner: Learner, recipe: Recipe) -> nn.Module:
-    """The network of the start as it is; raises RecipeError if its labels or heads differ from those of the run."""
-    network, manifest = load_network(cast(Path, recipe.start))
-    if manifest.labels != list(learner.dls.vocab) or network.heads != learner.model.heads:
-        raise RecipeError("The start has other labels or heads than this run. Set teacher_share and start_share to 0.")
+def _known_network(learner: Learner, recipe: Recipe) -> nn.Module:
+    """The network of the start for the labels of the run; raises RecipeError if the start does not know one."""
+    start = cast(Path, recipe.start)
+    unknown = set(learner.dls.vocab) - set(Manifest.read(export_paths(start).manifest).labels)
+    if unknown:
+        raise RecipeError(
+            f"The start does not know {', '.join(sorted(unknown))}. Set teacher_share and start_share to 0."
+        )
+    network = _start_network(start, learner.dls, recipe)
     return network.to(learner.dls.device).to(memory_format=torch.channels_last)

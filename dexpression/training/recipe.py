@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -61,7 +62,7 @@ class Recipe:
     )
     learning_rate: float | None = option(
         None,
-        "highest learning rate of the one-cycle schedule; by default 0.001, or 0.003 from scratch",
+        "highest learning rate of the one-cycle schedule; by default 0.0003, or 0.003 from scratch",
         parse=float,
         between=(1e-8, 10.0),
     )
@@ -98,7 +99,12 @@ class Recipe:
     seed: int = option(0, "seed of weights, batches and augmentation", between=(0, 2**31))
     # Weights half-way between those before and after a training on degraded faces are nearly as robust as the latter,
     # and on clean faces as accurate as the former (Wortsman et al. 2022, arXiv:2109.01903).
-    start_share: float = option(0.0, "share of the weights of the start in those of the result", between=(0.0, 1.0))
+    start_share: float | None = option(
+        None,
+        "share of the weights of the start in those of the result; by default half if it knows all labels, else none",
+        parse=float,
+        between=(0.0, 1.0),
+    )
     teacher_share: float = option(
         0.0,
         "share of the answers of the start, for each face as it is before blur and so on, in what is learned",
@@ -116,21 +122,23 @@ class Recipe:
         if self.from_scratch and (self.start or self.start_share or self.teacher_share):
             raise RecipeError("from_scratch means that there is no start. Leave out one of the two.")
 
-    def fitted_to(self, images: int) -> Recipe:
-        """The recipe for so many training images: every option has a value, but `start` has none from scratch.
+    def fitted_to(self, images: int, labels: Collection[str]) -> Recipe:
+        """Give every option its value for so many training images of these labels; `start` has none from scratch.
 
         docs/training.md has the measurements behind the rule.
         """
         from_scratch = self.from_scratch or (self.network == "paper" and self.start is None)
         epochs = self.epochs or (SCRATCH_EPOCHS if from_scratch else max(MIN_EPOCHS, round(90 / images**0.25)))
+        start = None if from_scratch else self.start or _default_start()
         return dataclasses.replace(
             self,
             from_scratch=from_scratch,
-            start=None if from_scratch else self.start or _default_start(),
+            start=start,
+            start_share=_start_share(start, labels) if self.start_share is None else self.start_share,
             epochs=epochs,
             patience=self.patience or max(3, epochs // 2),
             batch_size=self.batch_size or min(128, max(8, 2 ** int(math.log2(max(1, images / 16))))),
-            learning_rate=self.learning_rate or (3e-3 if from_scratch else 1e-3),
+            learning_rate=self.learning_rate or (3e-3 if from_scratch else 3e-4),
         )
 
     @property
@@ -142,6 +150,11 @@ class Recipe:
         """The options as JSON takes them; `start` becomes the digest of that export, not its path."""
         start = self.start and Manifest.read(export_paths(self.start).manifest).sha256
         return dataclasses.asdict(self) | {"start": start}
+
+
+def _start_share(start: Path | None, labels: Collection[str]) -> float:
+    known = Manifest.read(export_paths(start).manifest).labels if start else []
+    return 0.5 if set(labels) <= set(known) else 0.0
 
 
 def _default_start() -> Path:

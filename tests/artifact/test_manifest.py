@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import os
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dexpression.artifact.manifest import Manifest, export_paths, load_onnx_model
+from dexpression.artifact.manifest import MAX_MANIFEST_BYTES, Manifest, export_paths, load_onnx_model
 from dexpression.artifact.validation import find_fault
 from dexpression.errors import BrokenManifest, DigestMismatch, MissingArtifact
 from dexpression.labels import SEVEN
@@ -164,7 +165,7 @@ def test_a_file_that_is_too_large_is_not_read(model):
     path = export_paths(model).manifest
     with path.open("r+b") as file:
         file.truncate(10**10)  # without content, so that it takes no room on the disk
-    with pytest.raises(MissingArtifact, match="has more than 4000000 bytes"):
+    with pytest.raises(MissingArtifact, match=f"has more than {MAX_MANIFEST_BYTES} bytes"):
         Manifest.read(path)
 
 
@@ -185,6 +186,24 @@ def test_public_facts_have_the_scores_of_each_reading_and_their_split_but_no_con
     assert facts["results"] == {"labels": {"seven": {"split": "valid"} | score}}
     assert (facts["labels"], facts["readings"], facts["input"]["width"]) == (list(SEVEN), ["labels"], 48)
     assert not {"recipe", "history", "golden", "digests"} & facts.keys()
+
+
+def test_public_facts_have_the_scores_under_conditions_but_no_digest_of_a_face(model):
+    conditions = {"reading": "labels", "mean": 0.4}
+    results = {"split": "valid", "labels": {}, "conditions": conditions}
+    change_manifest(model, results=results, data={"name": "mine", "images": {}, "digests": "AAAA"})
+    facts = Manifest.read(export_paths(model).manifest).public_facts()
+    assert (facts["conditions"], facts["data"]) == (conditions, {"name": "mine", "images": {}})
+
+
+def test_an_export_without_scores_under_conditions_says_so(model):
+    assert Manifest.read(export_paths(model).manifest).public_facts()["conditions"] is None
+
+
+def test_a_manifest_may_have_the_digests_of_a_million_faces(model):
+    digests = base64.b64encode(bytes(4_000_000)).decode()
+    change_manifest(model, data={"digests": digests})
+    assert Manifest.read(export_paths(model).manifest).data["digests"] == digests
 
 
 def test_the_onnx_model_is_loaded_from_the_folder_or_from_any_file(model):

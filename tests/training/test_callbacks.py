@@ -1,4 +1,4 @@
-"""Callbacks: faces grow during training, weights are averaged, runs end early, and bfloat16 is used where it is faster."""
+"""Callbacks: faces grow, weights are averaged, runs end early, and bfloat16 is used where it is faster."""
 
 from __future__ import annotations
 

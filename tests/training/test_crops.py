@@ -1,4 +1,4 @@
-"""A picture gives the same pixels in training as in serving; crops are kept, and a face is found again in its picture."""
+"""A picture gives the same pixels in training and in serving; crops are kept; a face is found again in its picture."""
 
 from __future__ import annotations
 
@@ -167,8 +167,8 @@ def test_a_stopped_run_leaves_no_half_crop(portrait, tmp_path, monkeypatch):
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(Path, "replace", stop)
+    monkeypatch.setattr(Path, "replace", stop)
+    with pytest.raises(KeyboardInterrupt):
         FaceCropper(48, cache=tmp_path).crop(encode(portrait))
     assert list(tmp_path.rglob("*.png")) == []
 

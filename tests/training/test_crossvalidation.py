@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import re
 
+import numpy as np
 import pytest
 
 from dexpression.__main__ import main
 from dexpression.errors import DataError
 from dexpression.training import crossvalidation
-from dexpression.training.crossvalidation import _folds, crossvalidate
-from dexpression.training.evaluation import evaluate_learner
+from dexpression.training.crops import FaceCropper
+from dexpression.training.crossvalidation import CrossValidation, _folds, crossvalidate
+from dexpression.training.evaluation import Evaluation, evaluate_learner
 from dexpression.training.recipe import Recipe
 from dexpression.training.sources import read_faces
 from tests.support.faces import write_class_folders
@@ -21,13 +23,13 @@ PERSON = re.compile(r"^\d{4}(\d)")  # the last digit of a drawn face's number
 
 
 def test_every_face_is_tested_once(class_folders):
-    faces = read_faces(class_folders, 48).faces
+    faces = read_faces(class_folders, FaceCropper(48)).faces
     tested = [face.name for _, valid in _folds(faces, 5, None, seed=0) for face in valid]
     assert sorted(tested) == sorted(face.name for face in faces)
 
 
 def test_no_group_is_in_both_train_and_test(class_folders):
-    faces = read_faces(class_folders, 48).faces
+    faces = read_faces(class_folders, FaceCropper(48)).faces
     for train, valid in _folds(faces, 5, PERSON, seed=0):
         persons = [{PERSON.search(face.name.split("/")[-1])[1] for face in part} for part in (train, valid)]
         assert not persons[0] & persons[1]
@@ -47,14 +49,48 @@ def test_an_impossible_number_of_folds_or_groups_is_refused(class_folders, tmp_p
         crossvalidate(class_folders, Recipe(), tmp_path, folds, group_by)
 
 
+def evaluation(*confusion: list[int]) -> Evaluation:
+    """The evaluation of one fold of two labels."""
+    counts = np.array(confusion)
+    right, n = float(np.trace(counts)), int(counts.sum())
+    return Evaluation(n, right / n, right / n, {}, counts.tolist(), 0.0, [], ["BORED", "VERY ATTENTIVE"])
+
+
+def test_the_table_has_each_fold_the_mean_the_deviation_and_the_confusion_of_all_faces():
+    table = CrossValidation([evaluation([3, 1], [0, 4]), evaluation([2, 2], [2, 2])]).table().splitlines()
+    assert table[:4] == [
+        "fold  1  n      8  accuracy 0.8750  balanced 0.8750",
+        "fold  2  n      8  accuracy 0.5000  balanced 0.5000",
+        "2 folds, n 16  accuracy 0.6875 +- 0.1875  balanced 0.6875 +- 0.1875",
+        "",
+    ]
+    assert [row.split() for row in table[4:]] == [
+        ["recall", "predicted", "BORED", "VERY", "ATTENTIVE"],
+        ["BORED", "0.625", "5", "3"],
+        ["VERY", "ATTENTIVE", "0.750", "2", "6"],
+    ]
+
+
 @pytest.mark.slow
-def test_the_command_prints_each_fold_and_the_mean_and_deviation(tmp_path, capsys):
-    folder = write_class_folders(tmp_path / "faces", 6, labels=("HAPPY", "SAD"))
-    options = ["--folds", "2", "--epochs", "1", "--student-epochs", "1", "--batch-size", "4", "--labels", "eight"]
+def test_the_command_prints_each_fold_the_mean_and_deviation_and_the_confusion_matrix(tmp_path, capsys):
+    folder = write_class_folders(tmp_path / "faces", 6, labels=("HAPPY", "SAD"), names=("bored", "sad"))
+    options = ["--folds", "2", "--epochs", "1", "--batch-size", "4"]
     main(["crossvalidate", str(folder), *options, "--runs", str(tmp_path / "runs")])
-    lines = [line for line in capsys.readouterr().out.splitlines() if "accuracy" in line and "fold" in line]
-    assert [line.split()[:2] for line in lines[-3:-1]] == [["fold", "1"], ["fold", "2"]]
-    assert re.match(r"2 folds, n 12  accuracy 0\.\d{4} \+- 0\.\d{4}", lines[-1])
+    out, error = capsys.readouterr()
+    lines = out[out.index("fold  1") :].splitlines()  # fastai prints the epochs before
+    assert [line.split()[:2] for line in lines[:2]] == [["fold", "1"], ["fold", "2"]]
+    assert re.match(r"2 folds, n 12  accuracy 0\.\d{4} \+- 0\.\d{4}", lines[2])
+    rows = [row.split() for row in lines[5:]]
+    assert ([row[0] for row in rows], sum(int(count) for row in rows for count in row[2:])) == (["SAD", "BORED"], 12)
+    assert error.count("Start: the export in") == 1
+
+
+def test_a_label_that_only_one_group_has_is_refused_by_name(tmp_path):
+    """A network that is tested on the faces of this group would not know the label."""
+    write_class_folders(tmp_path / "faces", 9, labels=("HAPPY", "SAD"))
+    write_class_folders(tmp_path / "faces", 4, labels=("FEAR",), seed=7)
+    with pytest.raises(DataError, match="FEAR"):
+        crossvalidate(tmp_path / "faces", QUICK, tmp_path / "runs", 2, re.compile(r"^07|\d\."))
 
 
 @pytest.mark.slow

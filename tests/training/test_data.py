@@ -227,7 +227,7 @@ def test_a_single_class_is_refused_with_the_count_of_its_images(tmp_path):
 def test_a_label_with_one_image_is_refused_by_name_with_what_to_do(tmp_path):
     write_class_folders(tmp_path, 5, labels=("HAPPY", "SAD"))
     write_class_folders(tmp_path, 1, labels=("FEAR",))
-    with pytest.raises(DataError, match="only one image of FEAR, .* Add images, or add a folder valid/"):
+    with pytest.raises(DataError, match=r"only one image of FEAR, .* Add images, or add a folder valid/"):
         load(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""A manifest has digests of the faces that the model was trained on, so that scores on these are known to be too high."""
+"""A manifest has digests of the faces that a model was trained on, on which its scores are too high."""
 
 from __future__ import annotations
 

@@ -11,20 +11,22 @@ from dexpression.labels import FIVE, SEVEN
 from dexpression.network.inference import torch_backend
 from dexpression.prediction import FaceClassifier, load_classifier
 from dexpression.reading import Prediction
+from dexpression.training.crops import FaceCropper
 from dexpression.training.evaluation import (
     Evaluation,
     calibration_error,
+    confusion_table,
     count_confusions,
     evaluate,
     evaluate_backend,
     evaluate_learner,
     labelled_faces,
-    match_labels,
     reliability,
     score,
 )
-from dexpression.training.fitting import create_learner, recipe_dataloaders
-from dexpression.training.sources import Face, FaceSet, read_faces
+from dexpression.training.face_set import Face
+from dexpression.training.fitting import create_learner, prepare_run
+from dexpression.training.sources import read_faces
 from tests.support.exports import export_random_learner
 from tests.support.faces import OWN_LABELS, draw_face, write_class_folders, write_votes
 from tests.support.recipes import QUICK
@@ -64,7 +66,7 @@ def evaluate_source(classifier, source, labels=None, *, reading=None, **options)
 
 
 def untrained(source) -> Learner:
-    return create_learner(recipe_dataloaders(source, QUICK), QUICK)
+    return create_learner(*prepare_run(source, QUICK, source.parent / "runs"))
 
 
 def test_scores_are_those_counted_by_hand():
@@ -116,26 +118,47 @@ def test_class_folders_are_scored_over_the_chosen_labels(classifier, class_folde
     assert np.sum(result.confusion) == n
 
 
-def faces_of(*labels: str) -> FaceSet:
-    return FaceSet("faces", [Face(f"{number}.png", label, None, GREY) for number, label in enumerate(labels)])
+def test_folders_are_matched_with_the_labels_of_the_model_and_the_log_says_which_are_left_out(
+    own_classifier, tmp_path, caplog
+):
+    caplog.set_level("INFO")
+    names = ("Bored", "very ATTENTIVE", "happy", "anything else")
+    folder = write_class_folders(tmp_path / "faces", 2, SEVEN[:4], names=names)
+    faces, labels = labelled_faces(own_classifier, folder)
+    assert ({face.label for face in faces}, tuple(labels)) == (set(OWN_LABELS), OWN_LABELS)
+    assert "2 left out (ANYTHING ELSE is not a chosen label): anything else/00006.png" in caplog.text
+    assert "2 left out (HAPPY is not a chosen label): happy/00004.png" in caplog.text
 
 
-def test_faces_are_labelled_as_the_model_does_and_the_log_says_which_are_left_out(caplog):
-    found = match_labels(faces_of("BORED", "ANGER", "HAPPY", "ANGER", "A\nB", "A\nB"), ["BORED", "ANGRY"])
-    assert [face.label for face in found.faces] == ["BORED", "ANGRY", "ANGRY"]
-    assert caplog.messages == ["Left out, because the model does not know the label: A\\nB (2 faces), HAPPY (1 faces)"]
+def test_synonyms_are_the_labels_of_the_model_and_not_ours(tmp_path):
+    """A model that was trained with `--labels own` on happiness/ and sadness/."""
+    model = export_random_learner(tmp_path / "model", seed=0, labels=("HAPPINESS", "SADNESS"))
+    folder = write_class_folders(tmp_path / "faces", 2, ("HAPPY", "SAD"), names=("happy", "Sadness"))
+    faces, _ = labelled_faces(load_classifier(model.with_suffix(".onnx"))[0], folder)
+    assert sorted(face.label for face in faces) == ["HAPPINESS", "HAPPINESS", "SADNESS", "SADNESS"]
 
 
-def test_faces_of_no_label_of_the_model_are_refused_with_both_vocabularies(own_classifier, class_folders):
-    message = r"which knows BORED, VERY ATTENTIVE\. Found: ANGRY \(10 faces\), .*Name the folders after the labels"
-    with pytest.raises(DataError, match=message):
+def test_faces_of_no_label_of_the_model_are_refused_with_the_names_that_were_found(own_classifier, class_folders):
+    with pytest.raises(
+        DataError, match=r"No faces in faces\. 10 left out \(ANGRY is not a chosen label\): angry/00000"
+    ):
         evaluate_source(own_classifier, class_folders)
 
 
 def test_a_model_with_labels_of_its_own_is_scored_on_these(own_classifier):
-    found = faces_of(*OWN_LABELS)
-    result = evaluate(own_classifier, found.faces, own_classifier.labels)
+    faces = [Face(f"{label}.png", label, None, GREY) for label in OWN_LABELS]
+    result = evaluate(own_classifier, faces, own_classifier.labels)
     assert (result.n, tuple(result.recall)) == (2, OWN_LABELS)
+
+
+def test_photos_are_cropped_to_their_faces_as_a_prediction_does_it(shipped, portrait, tmp_path):
+    (tmp_path / "happy").mkdir()
+    portrait.save(tmp_path / "happy" / "photo.png")
+    [face] = shipped.predict(portrait).faces
+    for detect, expected in (("auto", face.prediction), ("never", shipped.predict(portrait, "never").prediction)):
+        faces, _ = labelled_faces(shipped.classifier, tmp_path, detect=detect)
+        [predicted] = shipped.classifier.predict([faces[0].image])
+        assert predicted.probabilities == pytest.approx(expected.probabilities, abs=1e-6)
 
 
 @pytest.mark.parametrize("labels", ["five", "seven", "eight"])
@@ -151,6 +174,15 @@ def test_the_table_shows_long_labels_whole():
     *_, head, first, second = rows.table().splitlines()
     assert head.endswith("predicted ATTENTIVE ATTENTIVE AT FIRST")
     assert len(head) == len(first) == len(second)
+
+
+def test_the_confusion_matrix_has_the_recall_of_each_label_that_occurs():
+    rows = confusion_table(["HAPPY", "SAD"], [[3, 1], [0, 0]])
+    assert [row.split() for row in rows] == [
+        ["recall", "predicted", "HAPPY", "SAD"],
+        ["HAPPY", "0.750", "3", "1"],
+        ["SAD", "-", "0", "0"],
+    ]
 
 
 def test_repeated_images_all_count(classifier, tmp_path):
@@ -176,7 +208,7 @@ def test_the_ferplus_majority_vote_can_be_the_truth(classifier, class_folders):
 
 
 def test_the_reading_that_is_named_is_scored(two_readings, class_folders):
-    faces = read_faces(class_folders, 48).faces
+    faces = read_faces(class_folders, FaceCropper(48)).faces
     confusions = {}
     for reading in ("people", "labels"):
         predicted = [answer.emotion for answer in two_readings.predict([face.image for face in faces], reading)]

@@ -69,7 +69,7 @@ def test_names_can_be_taken_as_they_are(tmp_path):
 @pytest.mark.parametrize("name", ["unknown", "x" * 41, "-", "a:b", "a\nb", "=1+1"])
 def test_a_name_that_cannot_be_a_label_is_refused_with_what_a_label_is(tmp_path, name):
     write_class_folders(tmp_path, 1, ("HAPPY", "SAD"), names=("happy", name))
-    with pytest.raises(DataError, match="cannot be a label. A label has 1 to 40 characters.*Rename the folder"):
+    with pytest.raises(DataError, match=r"cannot be a label\. A label has 1 to 40 characters.*Rename the folder"):
         read(tmp_path)
 
 

@@ -10,8 +10,11 @@ import pytest
 
 from dexpression.artifact.manifest import Manifest, export_paths
 from dexpression.errors import RecipeError
+from dexpression.labels import SEVEN
+from dexpression.settings import Settings
 from dexpression.shipped import default_model_path
 from dexpression.training.recipe import IMAGE_SIZES, Recipe, describe_recipe
+from tests.support.faces import OWN_LABELS
 from tests.support.server import ROOT
 
 
@@ -63,7 +66,7 @@ def test_the_image_size_is_that_of_the_last_epochs():
 
 @pytest.mark.parametrize("options", [{"start": "model"}, {"start_share": 0.5}, {"teacher_share": 0.5}])
 def test_from_scratch_there_is_no_start(options):
-    with pytest.raises(RecipeError, match="from_scratch means that there is no start. Leave out one of the two"):
+    with pytest.raises(RecipeError, match=r"from_scratch means that there is no start\. Leave out one of the two"):
         Recipe(from_scratch=True, **options)
 
 
@@ -73,52 +76,70 @@ SIZES = (2, 10, 30, 100, 300, 1_000, 3_000, 10_000, 28_000, 1_000_000)
 @pytest.mark.parametrize("options", [{}, {"from_scratch": True}, {"network": "paper"}], ids=str)
 def test_every_option_has_a_value_for_any_number_of_images(options):
     for images in SIZES:
-        fitted = Recipe(**options).fitted_to(images)
+        fitted = Recipe(**options).fitted_to(images, SEVEN)
         values = {name: value for name, value in vars(fitted).items() if name != "start"}
         assert None not in values.values()
         assert (fitted.start is None) is fitted.from_scratch
 
 
 def test_more_images_mean_larger_batches_and_not_more_epochs():
-    fitted = [Recipe().fitted_to(images) for images in SIZES]
+    fitted = [Recipe().fitted_to(images, SEVEN) for images in SIZES]
     epochs, batches, rates = (
-        [getattr(one, name) for one in fitted] for name in ("epochs", "batch_size", "learning_rate")
+        [getattr(recipe, name) for recipe in fitted] for name in ("epochs", "batch_size", "learning_rate")
     )
     assert epochs == sorted(epochs, reverse=True)
     assert epochs[-1] >= 2
     assert batches == sorted(batches)
     assert (batches[0] <= 32, batches[-1]) == (True, 128)
-    assert all(0 < rate < Recipe(from_scratch=True).fitted_to(100).learning_rate for rate in rates)
+    assert all(0 < rate < Recipe(from_scratch=True).fitted_to(100, SEVEN).learning_rate for rate in rates)
 
 
 def test_a_batch_is_no_larger_than_the_images_if_these_are_a_dozen_or_more():
-    assert all(Recipe().fitted_to(images).batch_size <= images for images in range(12, 300))
+    assert all(Recipe().fitted_to(images, SEVEN).batch_size <= images for images in range(12, 300))
 
 
 def test_a_chosen_value_stays_whatever_the_number_of_images():
-    chosen = {"epochs": 3, "batch_size": 7, "learning_rate": 0.1, "patience": 2, "start": Path("mine")}
+    chosen = {
+        "epochs": 3,
+        "batch_size": 7,
+        "learning_rate": 0.1,
+        "patience": 2,
+        "start_share": 0.1,
+        "start": Path("mine"),
+    }
     for images in SIZES:
-        fitted = vars(Recipe(**chosen).fitted_to(images))
+        fitted = vars(Recipe(**chosen).fitted_to(images, SEVEN))
         assert {name: fitted[name] for name in chosen} == chosen
+
+
+def test_a_chosen_share_of_nothing_stays():
+    assert Recipe(start_share=0.0).fitted_to(100, SEVEN).start_share == 0
 
 
 def test_a_fitted_recipe_fits_itself_again():
     for recipe in (Recipe(), Recipe(from_scratch=True), Recipe(network="paper")):
-        assert recipe.fitted_to(100).fitted_to(28_000) == recipe.fitted_to(100)
+        assert recipe.fitted_to(100, SEVEN).fitted_to(28_000, ["BORED"]) == recipe.fitted_to(100, SEVEN)
+
+
+def test_the_start_has_no_share_of_a_result_with_labels_that_it_does_not_know(own_model):
+    known, strange = (Recipe().fitted_to(100, labels).start_share for labels in (SEVEN[:2], ["HAPPY", "BORED"]))
+    assert known > strange == 0
+    assert Recipe(start=own_model).fitted_to(100, OWN_LABELS).start_share == known
+    assert Recipe(from_scratch=True).fitted_to(100, SEVEN).start_share == 0
 
 
 def test_a_run_starts_from_the_export_in_model_or_from_that_of_the_package(model, tmp_path, monkeypatch):
     (tmp_path / "empty" / "model").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "empty")
-    assert Recipe().fitted_to(100).start == default_model_path()
+    assert Recipe().fitted_to(100, SEVEN).start == default_model_path()
     monkeypatch.chdir(model.parent.parent)
-    assert Recipe().fitted_to(100).start == Path("model")
-    assert Recipe(start="mine").fitted_to(100).start == Path("mine")
+    assert Recipe().fitted_to(100, SEVEN).start == Path("model")
+    assert Recipe(start=Settings.model_path).fitted_to(100, SEVEN).start == Path(Settings.model_path)
 
 
-def test_the_paper_network_starts_from_scratch_unless_an_export_is_named():
-    assert Recipe(network="paper").fitted_to(100).from_scratch
-    assert Recipe(network="paper", start="mine").fitted_to(100).start == Path("mine")
+def test_the_paper_network_starts_from_scratch_unless_an_export_is_named(exported_learner):
+    assert Recipe(network="paper").fitted_to(100, SEVEN).from_scratch
+    assert Recipe(network="paper", start=exported_learner).fitted_to(100, SEVEN).start == exported_learner
 
 
 def test_facts_are_all_options_as_json_takes_them():

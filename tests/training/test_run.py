@@ -1,59 +1,53 @@
-"""A whole run, self-distillation included, continues after a stop, and its export is what was trained."""
+"""A whole run: its export is what was trained, speaks the labels of the data, and replaces no better one."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import zipfile
 from pathlib import Path
 
 import pytest
-import torch
 from fastai.learner import Learner
 
 from dexpression.__main__ import main
 from dexpression.artifact.export import load_exported
-from dexpression.artifact.manifest import ExportPaths, Manifest, export_paths
+from dexpression.artifact.manifest import ExportPaths, Manifest, export_paths, files_in
 from dexpression.labels import FIVE
 from dexpression.prediction import Predictor
-from dexpression.training import distillation, fitting
-from dexpression.training.distillation import KnowledgeDistillation, train_student
-from dexpression.training.fitting import create_learner, fit, recipe_dataloaders
-from dexpression.training.recipe import Recipe
-from dexpression.training.run import train, train_network
+from dexpression.settings import Settings
+from dexpression.training import fitting
+from dexpression.training.crops import FaceCropper
+from dexpression.training.digests import trained_on
+from dexpression.training.fitting import create_learner, fit, prepare_run
+from dexpression.training.run import train
+from dexpression.training.sources import read_faces
 from tests.support.faces import draw_face, write_class_folders, write_votes
 from tests.support.recipes import QUICK
 
 pytestmark = pytest.mark.slow
 
 ONE_EPOCH = dataclasses.replace(QUICK, epochs=1)
-WITH_STUDENT = dataclasses.replace(ONE_EPOCH, student_epochs=2, teachers=2)
-
-
-class StopInSecondEpoch(KnowledgeDistillation):
-    """Stops the student's run in its second epoch, after the first was saved."""
-
-    def before_batch(self) -> None:
-        super().before_batch()
-        if self.training and self.epoch == 1:
-            raise KeyboardInterrupt
-
-
-def trained(source: Path, runs: Path, recipe: Recipe) -> Learner:
-    return train_network(recipe_dataloaders(source, recipe), recipe, runs)
+SHIPPED = Manifest.read(export_paths(Settings.model_path).manifest)
+STRANGE = {"bored": "HAPPY", "very attentive": "SURPRISE"}  # the folders, and what is drawn in them
 
 
 def forbid_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Learner, "_backward", lambda *_, **__: pytest.fail("trained a finished run"))
+    monkeypatch.setattr(Learner, "_backward", lambda *_, **__: pytest.fail("trained"))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 @pytest.fixture(scope="module", params=["compact", "paper"])
 def output(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ExportPaths:
-    """The export that the command `train` writes, of either network."""
+    """The export that the command `train` writes from scratch, of either network."""
     folder = tmp_path_factory.mktemp(request.param)
     write_class_folders(folder / "faces" / "train", 6)
     write_class_folders(folder / "faces" / "valid", 2, seed=1)
-    options = ["--epochs", "1", "--student-epochs", "1", "--batch-size", "8", "--labels", "five"]
+    options = ["--epochs", "1", "--batch-size", "8", "--labels", "five", "--from-scratch"]
     places = ["--output", str(folder / "model"), "--runs", str(folder / "runs")]
     main(["train", str(folder / "faces"), "--network", request.param, *options, *places])
     return export_paths(folder / "model")
@@ -73,6 +67,17 @@ def test_the_manifest_records_data_scores_calibration_and_history(output):
     assert manifest.results["labels"]["five"]["n"] == manifest.results["float32"]["labels"]["five"]["n"] == 10
     assert manifest.calibration["labels"]["temperature"] == readout.temperature != 1
     assert len(manifest.history["epochs"][0]) == len(manifest.history["columns"]) == 3
+
+
+def test_the_manifest_records_the_faces_that_were_trained_on_and_the_scores_under_conditions(output):
+    manifest = Manifest.read(output.manifest)
+    faces = read_faces(output.manifest.parents[1] / "faces", FaceCropper(manifest.image_size)).of_labels(FIVE)
+    assert trained_on(manifest, faces.of_split("train").faces) == [True] * 30
+    assert trained_on(manifest, faces.of_split("valid").faces) == [False] * 10
+    conditions = manifest.results["conditions"]
+    assert (conditions["reading"], conditions["clean"]["n"]) == ("labels", 10)
+    assert conditions["clean"]["share"] == manifest.results["labels"]["five"]["accuracy"]
+    assert manifest.public_facts()["conditions"]["mean"] == conditions["mean"]
 
 
 def test_the_exported_learner_is_small_and_has_no_image_folder_optimizer_or_training_state(output):
@@ -96,46 +101,22 @@ def test_the_manifest_records_the_resolved_precision_and_its_run_is_that_of_the_
     written = json.loads((tmp_path / "model" / "dexpression.json").read_text())
     assert manifest.recipe["precision"] == written["recipe"]["precision"] == "float32"
     forbid_training(monkeypatch)
-    trained(split_folders, tmp_path / "runs", float32)
+    dataloaders, recipe = prepare_run(split_folders, float32, tmp_path / "runs")
+    fit(create_learner(dataloaders, recipe), recipe, tmp_path / "runs")
     assert len(list((tmp_path / "runs").iterdir())) == 1
 
 
-def test_a_stopped_self_distillation_continues_to_the_same_weights(split_folders, tmp_path, monkeypatch):
-    whole = trained(split_folders, tmp_path / "whole", WITH_STUDENT)
-    learner = create_learner(recipe_dataloaders(split_folders, WITH_STUDENT), WITH_STUDENT)
-    fit(learner, WITH_STUDENT, tmp_path / "stopped")
-    monkeypatch.setattr(distillation, "KnowledgeDistillation", StopInSecondEpoch)
-    with pytest.raises(KeyboardInterrupt):
-        train_student(learner, WITH_STUDENT, tmp_path / "stopped")
-    monkeypatch.undo()
-    resumed = trained(split_folders, tmp_path / "stopped", WITH_STUDENT)
-    weights = zip(whole.model.state_dict().values(), resumed.model.state_dict().values(), strict=True)
-    assert all(torch.equal(one, other) for one, other in weights)
-
-
-def test_a_finished_self_distillation_is_not_trained_again(split_folders, tmp_path, monkeypatch):
-    trained(split_folders, tmp_path, WITH_STUDENT)
-    forbid_training(monkeypatch)
-    trained(split_folders, tmp_path, WITH_STUDENT)
-    assert len(list(tmp_path.glob("compact-*"))) == 3  # two teachers and the student
-
-
-def test_without_student_epochs_only_one_network_is_trained(split_folders, tmp_path):
-    trained(split_folders, tmp_path, dataclasses.replace(WITH_STUDENT, student_epochs=0))
-    assert len(list(tmp_path.glob("compact-*"))) == 1
-
-
-def test_a_network_with_a_head_for_votes_can_continue_on_faces_without_votes(class_folders, tmp_path):
+def test_a_network_with_a_head_for_votes_can_continue_on_faces_without_votes_and_loses_its_reading(
+    class_folders, tmp_path
+):
     votes = write_votes(class_folders / "fer2013new.csv", None, 70)
     first = train(class_folders, ONE_EPOCH, tmp_path / "model", tmp_path / "runs")
     votes.unlink()
-    recipe = dataclasses.replace(ONE_EPOCH, start=tmp_path / "model", student_epochs=1)
+    recipe = dataclasses.replace(ONE_EPOCH, start=tmp_path / "model", from_scratch=False)
     last = train(class_folders, recipe, tmp_path / "next", tmp_path / "runs")
-    assert first.readings == last.readings == ["people", "labels"]
-    assert last.calibration["people"] == {"vote_share": 1.0, "temperature": 1.0, "factors": {}}  # without votes to fit
-    assert list(first.results) == ["split", "float32", "people", "labels"]
+    assert (first.readings, last.readings) == (["people", "labels"], ["labels"])
     assert first.results["people"]["seven"]["n"] == 7
-    assert last.results["people"] == {}
+    assert last.recipe["start"] == first.sha256
 
 
 def test_label_sets_and_votes_that_no_face_has_are_left_out_of_the_results(tmp_path):
@@ -144,4 +125,90 @@ def test_label_sets_and_votes_that_no_face_has_are_left_out_of_the_results(tmp_p
     votes.write_text(votes.read_text().replace("0,8,0,0,0,0,0,0,0,2", "4,4,0,0,0,0,0,0,0,2"))  # no majority
     manifest = train(tmp_path / "faces", ONE_EPOCH, tmp_path / "model", tmp_path / "runs")
     sets = {reading: list(manifest.results[reading]) for reading in manifest.readings}
-    assert sets == {"people": [], "labels": ["seven"]}
+    assert sets == {"people": [], "labels": ["own"]}
+
+
+@pytest.fixture(scope="module")
+def strange(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with faces of two strange names, and in model/ what `train` makes of them, from the shipped weights."""
+    folder = tmp_path_factory.mktemp("strange")
+    write_class_folders(folder / "faces" / "train", 30, tuple(STRANGE.values()), names=tuple(STRANGE))
+    write_class_folders(folder / "faces" / "valid", 12, tuple(STRANGE.values()), seed=1, names=tuple(STRANGE))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)
+        main(["train", "faces"])
+    return folder
+
+
+@pytest.fixture
+def served(strange, tmp_path, monkeypatch) -> Path:
+    """The current folder: what was trained on strange names, which a test may change."""
+    for name in ("faces", "model", "runs"):
+        (tmp_path / name).symlink_to(strange / name) if name != "model" else None
+    (tmp_path / "model").mkdir()
+    for name, content in contents(strange / "model").items():
+        (tmp_path / "model" / name).write_bytes(content)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_two_strange_names_are_learned_from_the_shipped_weights_and_answered(strange):
+    manifest = Manifest.read(files_in(strange / "model").manifest)
+    assert manifest.labels == ["BORED", "VERY ATTENTIVE"]
+    assert manifest.recipe["start"] == SHIPPED.sha256
+    assert list(manifest.results["labels"]) == ["own"]
+    assert manifest.results["labels"]["own"]["accuracy"] > 0.9
+    predictor = Predictor.load(strange / "model")
+    unseen = [(name.upper(), draw_face(label, seed)) for name, label in STRANGE.items() for seed in range(900, 915)]
+    assert sum(predictor.predict(face).emotion == name for name, face in unseen) > 25
+
+
+def test_evaluate_says_how_many_of_the_faces_were_trained_on(strange, capsys):
+    for split, expected in (("train", "trained on 60 of the 60 faces"), ("valid", "")):
+        main(["evaluate", str(strange / "faces"), "--model", str(strange / "model"), "--split", split, "--json"])
+        out, error = capsys.readouterr()
+        assert json.loads(out)["accuracy"] > 0.9
+        assert expected in error
+        assert expected or "trained on" not in error
+
+
+POOR = ["--from-scratch", "--epochs", "1", "--learning-rate", "1e-8"]  # a network that guesses
+
+
+def test_a_worse_model_is_exported_only_by_force_and_until_then_the_former_one_answers(served, capsys, monkeypatch):
+    before = contents(served / "model")
+    with pytest.raises(SystemExit, match=r"worse than the one in model, which stays\. .*Give --force") as stopped:
+        main(["train", "faces", *POOR])
+    assert "\n" not in str(stopped.value.code)
+    assert contents(served / "model") == before
+    assert not (served / "model.previous").exists()
+    assert Predictor.load("model").predict(draw_face("HAPPY", 905)).emotion == "BORED"
+    assert re.search(r"On the same 24 faces of valid, .* before has an accuracy of (0\.9|1)", capsys.readouterr().err)
+    forbid_training(monkeypatch)
+    main(["train", "faces", *POOR, "--force"])
+    assert contents(served / "model.previous") == before
+    assert contents(served / "model") != before
+    assert "To go back, copy its files into model" in capsys.readouterr().err
+
+
+def test_a_model_that_is_as_good_replaces_the_former_one(served, capsys):
+    before = contents(served / "model")
+    main(["train", "faces", "--epochs", "1", "--learning-rate", "1e-6"])  # from the former one
+    assert contents(served / "model.previous") == before
+    manifest = Manifest.read(files_in(served / "model").manifest)
+    assert manifest.recipe["start"] == Manifest.read(files_in(served / "model.previous").manifest).sha256
+    assert "the new one of" in capsys.readouterr().err
+
+
+def test_a_run_says_before_what_it_is_going_to_do_and_afterwards_what_came_of_it(served, capsys):
+    (served / "output").mkdir()
+    draw_face("HAPPY", 0).save(served / "output" / "unrelated.png")
+    main(["train", "faces", *POOR, "--output", "output"])
+    said = capsys.readouterr().err
+    places = [
+        said.index(text)
+        for text in ("faces: 84 faces (60 train, 24 valid)", "Start: random weights. 1 epochs", "Exported to output")
+    ]
+    assert places == sorted(places)
+    assert "no better than guessing" in said or "95 % interval" in said
+    assert (served / "output" / "unrelated.png").exists()

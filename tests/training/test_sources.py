@@ -29,5 +29,5 @@ def test_a_name_of_a_folder_becomes_the_label_that_the_caller_says(class_folders
 
 @pytest.mark.parametrize("name", ["missing", "x" * 5000, "a\0b"], ids=["missing", "too long", "a zero byte"])
 def test_a_source_that_does_not_exist_is_refused(tmp_path, name):
-    with pytest.raises(DataError, match="does not exist. Give a folder of class folders, or fer2013.csv"):
+    with pytest.raises(DataError, match=r"does not exist\. Give a folder of class folders, or fer2013.csv"):
         read_faces(tmp_path / name, CROPPER)

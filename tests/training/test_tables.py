@@ -130,7 +130,7 @@ def test_a_row_with_too_many_values_is_refused_with_its_number(write):
     """Else the first of its pixels, which have commas, would be taken for all of them."""
     table = write("emotion,pixels,Usage", f"3,{SPACED},Training", "3," + ",".join(map(str, PIXELS)) + ",Training")
     with pytest.raises(
-        DataError, match="Row 1 of fer2013.csv has 2306 values for 3 columns. Put a value that has commas"
+        DataError, match=r"Row 1 of fer2013\.csv has 2306 values for 3 columns\. Put a value that has commas"
     ):
         read_table(table, 48)
 
@@ -164,7 +164,7 @@ def test_a_line_without_end_is_refused_before_it_fills_the_memory(tmp_path):
 
 def test_a_very_long_line_is_refused_with_its_number(write):
     table = write("emotion,pixels", f"3,{SPACED}", "3," + "1 " * (MAX_LINE // 2))
-    with pytest.raises(DataError, match="Line 3 of fer2013.csv has 1,000,000 characters or more"):
+    with pytest.raises(DataError, match=r"Line 3 of fer2013\.csv has 1,000,000 characters or more"):
         read_table(table, 48)
 
 
@@ -228,7 +228,7 @@ def test_an_invalid_file_of_votes_is_refused(tmp_path, content, wanted):
 
 
 def test_a_file_of_votes_that_does_not_exist_is_refused(tmp_path):
-    with pytest.raises(DataError, match="does not exist. Give ferplus.csv or fer2013new.csv"):
+    with pytest.raises(DataError, match=r"does not exist\. Give ferplus.csv or fer2013new.csv"):
         read_votes(tmp_path / "nowhere.csv")
 
 

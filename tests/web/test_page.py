@@ -107,7 +107,7 @@ def test_the_newer_of_two_pictures_stays_when_the_older_one_is_answered_late(pag
 
 def test_a_file_that_is_not_a_picture_shows_the_error_of_the_server(page):
     drop(page, b"not a picture", name="notes.txt", media_type="text/plain")
-    wait(page, lambda: "The file is not a decodable image." in read(page, "#status"))
+    wait(page, lambda: "The file is text, not a picture that can be read." in read(page, "#status"))
 
 
 def test_the_camera_is_read_live_until_it_is_switched_off(page):
@@ -379,7 +379,7 @@ def test_several_pictures_are_read_one_below_the_other(page, portrait):
     names = ("photo.jpg", "2-photo.jpg", "3-photo.jpg", "4-photo.jpg")
     assert all(name in text for name, text in zip(names, articles, strict=True))
     assert "One face: " in articles[0]
-    assert "not a decodable image" in articles[1]
+    assert "not a picture that can be read" in articles[1]
     assert "No face was found." in articles[2]
     assert "2 faces: " in articles[3]
 

@@ -46,7 +46,7 @@ def test_the_page_and_its_requests_stay_below_the_path(page, proxy, portrait):
 def test_the_documentation_and_its_requests_stay_below_the_path(page, proxy):
     page.get(f"{proxy.url}docs")  # the proxied server redirects it to docs/
     wait(page, lambda: "/health/live" in read(page, "body"))
-    page.find_element(By.CSS_SELECTOR, "[id$=health_live] button").click()
+    page.find_element(By.CSS_SELECTOR, "[id$=check_live] button").click()
     for name in (".try-out__btn", ".execute"):
         wait(page, lambda name=name: bool(page.find_elements(By.CSS_SELECTOR, name)))
         page.find_element(By.CSS_SELECTOR, name).click()

@@ -85,5 +85,5 @@ def test_the_switch_translates_what_is_shown_and_is_remembered(page, portrait):
     drop(page, b"not a picture", name="notes.txt", media_type="text/plain")
     wait_for_status(page, "não é uma imagem")
     page.find_element(By.ID, "language").click()
-    assert read(page, "#status").startswith("The file is not")
+    assert read(page, "#status").startswith("The file is text")
     page.execute_script("localStorage.clear()")
