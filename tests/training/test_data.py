@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from fastai.data.core import DataLoaders
+from PIL import Image
 
 from dexpression.errors import DataError
 from dexpression.labels import FIVE, LABEL_SETS, SEVEN
@@ -222,6 +223,15 @@ def test_a_single_class_is_refused_with_the_count_of_its_images(tmp_path):
     write_class_folders(tmp_path / "faces", 5, labels=("HAPPY",))
     with pytest.raises(DataError, match=r"at least two labels; found 5 images of \['HAPPY'\]"):
         load(tmp_path / "faces")
+
+
+def test_more_labels_than_a_model_may_have_are_refused_before_the_training(tmp_path):
+    """A folder for each of 101 persons, such as in CK+, and not for each label."""
+    write_class_folders(tmp_path, 2, ("HAPPY",) * 101, names=tuple(f"S{number:03}" for number in range(101)))
+    for number, path in enumerate(sorted(tmp_path.rglob("*.png"))):
+        Image.new("L", (48, 48), number).save(path)  # no image twice
+    with pytest.raises(DataError, match="101 labels"):
+        load(tmp_path)
 
 
 def test_a_label_with_one_image_is_refused_by_name_with_what_to_do(tmp_path):

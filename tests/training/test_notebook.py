@@ -29,7 +29,7 @@ def test_the_notebook_trains_and_exports_a_model_that_loads(split_folders, tmp_p
     write_votes(split_folders / "fer2013new.csv", None, 1070)
     parameters = {
         "data": str(split_folders),
-        "options": {"labels": "five", "epochs": 1, "student_epochs": 1, "teachers": 2, "batch_size": 8},
+        "options": {"labels": "five", "epochs": 1, "batch_size": 8},
         "output": str(tmp_path / "model"),
         "runs": str(tmp_path / "runs"),
         "server": "http://localhost:9",  # no server answers there

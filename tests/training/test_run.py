@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -142,12 +143,10 @@ def strange(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def served(strange, tmp_path, monkeypatch) -> Path:
-    """The current folder: what was trained on strange names, which a test may change."""
-    for name in ("faces", "model", "runs"):
-        (tmp_path / name).symlink_to(strange / name) if name != "model" else None
-    (tmp_path / "model").mkdir()
-    for name, content in contents(strange / "model").items():
-        (tmp_path / "model" / name).write_bytes(content)
+    """The current folder: that of `strange`, with a copy of model/ that a test may change."""
+    for name in ("faces", "runs"):
+        (tmp_path / name).symlink_to(strange / name)
+    shutil.copytree(strange / "model", tmp_path / "model")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
