@@ -17,7 +17,11 @@ OPEN_FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)  # openin
 # Control characters, separators of lines, marks that change the direction of text, and bytes that are no UTF-8.
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 LINK = "a link, which is not followed"
-LEFTOVERS = {"thumbs.db", "ehthumbs.db", "desktop.ini"}
+# What systems and file managers make for themselves, besides names that begin with a dot.
+LEFTOVERS = {
+    "thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "$recycle.bin", "system volume information", "@eadir",
+    "lost+found",
+}  # fmt: skip
 
 StrPath = str | os.PathLike[str]
 Identity = tuple[int, int]  # device and inode, which no other name of the same file changes
@@ -140,8 +144,11 @@ def read_head(path: StrPath, count: int) -> bytes:
 
 
 def is_leftover(path: Path) -> bool:
-    """Whether macOS, Windows or a file manager made the file for itself, or its name hides it."""
-    return path.name.startswith(".") or path.name.lower() in LEFTOVERS or "__MACOSX" in path.parts
+    """Whether a system made the file, or a folder of its path, for itself, or a name hides it.
+
+    The path is relative to the folder that was given by name.
+    """
+    return any(part.startswith(".") or part.lower() in LEFTOVERS for part in path.parts)
 
 
 def find_files(folder: Path, suffixes: Collection[str] | None) -> tuple[list[Path], list[LeftOut]]:

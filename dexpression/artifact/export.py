@@ -144,7 +144,7 @@ def load_network(model: str | os.PathLike[str]) -> tuple[DeXpression, Manifest]:
     )
     try:
         network.load_folded({name: torch.from_numpy(values) for name, values in read_int8(content).items()})
-    except (KeyError, RuntimeError) as error:
+    except (AttributeError, KeyError, RuntimeError) as error:  # of another network, or of one that was not folded
         raise BrokenWeights("The weights cannot be read from the ONNX model. Give an export with weights.") from error
     return network.eval(), manifest
 

@@ -153,7 +153,7 @@ def draw_scores(manifest: Manifest) -> None:
     for name, result in results.items():
         _save(draw_confusion(result), f"confusion_{name}.png", export)
     _save(draw_reliability(list(results.values())[-1]), "reliability.png", export)  # of the largest label set
-    if "conditions" in manifest.results:
+    if manifest.results.get("conditions"):
         _save(draw_conditions(manifest.results["conditions"]), "conditions.png", export)
     sevens = {reading: sets["seven"] for reading in manifest.readings if "seven" in (sets := manifest.results[reading])}
     if sevens:  # other labels cannot be compared with other networks

@@ -23,6 +23,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dexpression.errors import BrokenCheckpoint
 
+SAVED = ("network", "average", "optimizer", "seconds", "epochs", "smooth_loss", "stop_early")  # of a checkpoint
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
 logger = logging.getLogger(__name__)
@@ -147,25 +148,33 @@ class StopEarly(Callback):
 class Checkpoint(Callback):
     """Save the run after every epoch, and continue from the saved state; finished epochs are shown but not repeated.
 
-    `before_fit` raises BrokenCheckpoint for a file that is damaged.
+    Raises BrokenCheckpoint for a file that is damaged.
     """
 
     order = 70  # after the recorder, because finished epochs are put back into its table
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, device: torch.device) -> None:
         self.file = file
+        # Read here, because fastai puts words before the message of an error in a callback.
+        self.saved = self._read(device) if file.exists() else None
+
+    def _read(self, device: torch.device) -> dict[str, Any]:
+        try:
+            state: dict[str, Any] = torch.load(self.file, map_location=device, weights_only=True)
+            return {name: state[name] for name in SAVED}
+        except MemoryError:
+            raise
+        except Exception as error:  # torch raises nearly anything on a damaged file
+            raise BrokenCheckpoint(
+                f"The checkpoint {self.file} is damaged. Delete it and give the same command again: "
+                "the run then starts anew."
+            ) from error
 
     def before_fit(self) -> None:
         self.finished: list[list[float]] = []
         self.seconds: list[float] = []  # that the finished epochs took
-        if self.file.exists():
-            try:
-                self._continue_from(torch.load(self.file, map_location=self.learn.dls.device, weights_only=True))
-            except Exception as error:  # torch raises nearly anything on a damaged file
-                raise BrokenCheckpoint(
-                    f"The checkpoint {self.file} is damaged. Delete it and give the same command again: "
-                    "the run then starts anew."
-                ) from error
+        if self.saved:
+            self._continue_from(self.saved)
 
     def _continue_from(self, state: dict[str, Any]) -> None:
         self.learn.weight_average.network.load_state_dict(state["network"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -64,8 +63,8 @@ class FaceCropper:
         if is_one_face(picture, self.detect):
             return Crop(frame_face(picture.image, self.size))
         kept = self._kept(content)
-        if kept and kept.exists():
-            return Crop(Image.open(io.BytesIO(kept.read_bytes())))
+        if kept and (image := _read(kept)):
+            return Crop(image)
         found = self.detector.find_faces(picture.image)
         if not found and self.detect == "always":
             raise NoFace("No face was found in the picture.")
@@ -101,6 +100,16 @@ class FaceCropper:
         facts = repr((self.size, WEIGHTS_SHA256, CROP_SCALE)).encode()
         digest = hashlib.sha256(facts + content).hexdigest()
         return self.cache / digest[:2] / f"{digest[2:34]}.png"
+
+
+def _read(path: Path) -> Image.Image | None:
+    """The image in a file of ours; None if it is not there or damaged."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return image.copy()
+    except Exception:  # decoders raise nearly anything on damaged bytes
+        return None
 
 
 def _write(image: Image.Image, path: Path) -> None:

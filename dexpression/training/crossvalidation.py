@@ -97,6 +97,12 @@ def _folds(
         )
     kind = StratifiedGroupKFold if groups else StratifiedKFold
     for train, valid in kind(count, shuffle=True, random_state=seed).split(faces, labels, groups):
+        lacking = {labels[index] for index in valid} - {labels[index] for index in train}
+        if lacking:
+            raise DataError(
+                f"All images of {', '.join(sorted(lacking))} are of one group, so that none would be left to train on. "
+                "Add images of others, or group otherwise."
+            )
         yield [faces[index] for index in train], [faces[index] for index in valid]
 
 

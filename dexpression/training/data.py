@@ -23,7 +23,7 @@ from fastai.data.all import (
 from fastai.torch_core import default_device
 
 from dexpression.errors import DataError
-from dexpression.labels import LABEL_SETS, LabelSet, find_label, name_label, own_label, sort_labels
+from dexpression.labels import LABEL_SETS, LabelSet, find_label, list_labels, name_label, own_label, sort_labels
 from dexpression.network.transforms import ReadFace, batch_transforms
 from dexpression.training.crops import FaceCropper
 from dexpression.training.digests import digest_face
@@ -32,6 +32,7 @@ from dexpression.training.recipe import Vocabulary
 from dexpression.training.sources import read_faces
 from dexpression.training.tables import add_votes, find_votes
 
+MAX_LABELS = 100  # as many as a manifest may have
 VALID_FRACTION = 0.1  # of train, where there is no valid split
 
 logger = logging.getLogger(__name__)
@@ -205,7 +206,8 @@ def _split_off(faces: list[Face], fraction: float, seed: int) -> tuple[list[Face
 
 def _require_classes(train: Sequence[Face]) -> None:
     labels = sorted({face.label for face in train})
-    if len(labels) < 2:
+    if not 2 <= len(labels) <= MAX_LABELS:
+        shown = list_labels(labels) or "none"
         raise DataError(
-            f"Training needs images of at least two labels; found {len(train)} images of {labels or 'none'}."
+            f"Training needs images of 2 to {MAX_LABELS} labels; found {len(train)} images of {len(labels)}: {shown}."
         )

@@ -89,7 +89,7 @@ class FaceSet:
 
     def __post_init__(self) -> None:
         if not self.faces:
-            skipped = f" {self._list('left out', self.left_out)[0]}" if self.left_out else ""
+            skipped = f" {self._list('left out', self.left_out)[0]}." if self.left_out else ""
             raise DataError(
                 f"No faces in {self.name}.{skipped} Expected one folder per class (happy/, sad/, ...), such folders "
                 "below train/, valid/ or test/, or fer2013.csv."

@@ -128,14 +128,16 @@ def fit(learner: Learner, recipe: Recipe, runs: Path) -> Path:
 
     Afterwards the learner has the averaged weights and is calibrated. Raises RecipeError or BrokenCheckpoint.
     """
+    known = _known_network(learner, recipe) if recipe.start_share or recipe.teacher_share else None
     folder = run_folder(learner.dls, recipe, runs)
     folder.mkdir(parents=True, exist_ok=True)
     logger.info("Checkpoints of this run: %s", folder)
+    checkpoint = Checkpoint(folder / "checkpoint.pth", learner.dls.device)
     learner.fit_one_cycle(
         recipe.epochs,
         recipe.learning_rate,
         moms=(MOMENTUM,) * 3,
-        cbs=[*_callbacks(learner, recipe), Checkpoint(folder / "checkpoint.pth")],
+        cbs=[*_callbacks(recipe, known), checkpoint],
         reset_opt=True,
     )
     # A copy, because every later prediction resets the recorder.
@@ -143,14 +145,14 @@ def fit(learner: Learner, recipe: Recipe, runs: Path) -> Path:
         "columns": list(learner.recorder.metric_names[1:-1]),
         "epochs": [[round(float(value), 4) for value in row] for row in learner.recorder.values],
     }
-    if recipe.start and recipe.start_share:
-        average_weights(learner.model, _known_network(learner, recipe), recipe.start_share)
+    if known and recipe.start_share:
+        average_weights(learner.model, known, recipe.start_share)
     learner.remove_cb(Bfloat16)  # an exported learner answers in float32, so float32 is calibrated and scored
     calibrate(learner)
     return folder
 
 
-def _callbacks(learner: Learner, recipe: Recipe) -> list[Callback]:
+def _callbacks(recipe: Recipe, teacher: nn.Module | None) -> list[Callback]:
     """The callbacks of a run, besides its checkpoint."""
     callbacks: list[Callback] = [
         SeedEpochs(recipe.seed),
@@ -158,8 +160,8 @@ def _callbacks(learner: Learner, recipe: Recipe) -> list[Callback]:
         DegradeFaces(degradations(recipe)),
         StopEarly(cast(int, recipe.patience)),
     ]
-    if recipe.start and recipe.teacher_share:
-        callbacks.append(KnowledgeDistillation(_known_network(learner, recipe), recipe.teacher_share))
+    if teacher and recipe.teacher_share:
+        callbacks.append(KnowledgeDistillation(teacher, recipe.teacher_share))
     callbacks.append(ProgressiveResizing(*IMAGE_SIZES[recipe.network]) if recipe.from_scratch else FixedStatistics())
     return callbacks
 

@@ -25,9 +25,6 @@ from dexpression.picture import PICTURE_SUFFIXES
 from dexpression.training.crops import FaceCropper, NoFace
 from dexpression.training.face_set import SPLITS, Face, FaceSet, Remark, Split
 
-# What systems leave in folders, besides names that begin with a dot.
-LEFTOVER_FOLDERS = {"__macosx", "$recycle.bin", "system volume information", "@eadir", "lost+found"}
-
 ToLabel = Callable[[str], str | None]  # the name of a class folder -> its label, or None for a name that cannot be one
 
 
@@ -84,7 +81,7 @@ def _subfolders(folder: Path) -> tuple[list[Path], list[LeftOut]]:
     folders, left_out = find_folders(folder)
     loose = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file()]
     left_out += [LeftOut(path, "a picture in no class folder") for path in loose if not path.name.startswith(".")]
-    return [path for path in folders if path.name.lower() not in LEFTOVER_FOLDERS], left_out
+    return [path for path in folders if not is_leftover(Path(path.name))], left_out
 
 
 def _label_of(class_folder: Path, folder: Path, to_label: ToLabel) -> str:
@@ -97,13 +94,14 @@ def _label_of(class_folder: Path, folder: Path, to_label: ToLabel) -> str:
     return label
 
 
-def move_to_label(picture: Path, label: str) -> Path:
-    """Move a picture from its class folder to that of `label`, and rename it if its name is taken there.
+def move_to_label(picture: Path, label: str, source: Path) -> Path:
+    """Move a picture of the class folders of `source` to the folder of `label`, which is made if there is none.
 
-    The class folder is the one that the picture is in, or the nearest above it that has a folder of `label` beside it.
+    A picture whose name is taken there is renamed.
     """
-    own = next((folder for folder in picture.parents if _folder_of(label, folder.parent)), picture.parent)
-    target = (_folder_of(label, own.parent) or own.parent / label.lower()) / picture.name
+    parts = picture.relative_to(source).parts
+    above = source / parts[0] if len(parts) > 2 and parts[0].lower() in SPLITS else source
+    target = (_folder_of(label, above) or above / label.lower()) / picture.name
     target.parent.mkdir(exist_ok=True)
     while file_status(target, follow_links=False):  # `exists` is false for a link to nothing, which must stay too
         target = target.with_stem(target.stem + "_")

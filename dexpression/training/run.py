@@ -89,11 +89,16 @@ def export_run(learner: Learner, recipe: Recipe, data_name: str, output: Path, f
     return manifest
 
 
-def evaluate_on_conditions(classifier: FaceClassifier, faces: Sequence[Face]) -> dict[str, Any]:
-    """Score the first reading of a model on its own truth under all conditions; see `Robustness.to_dict`."""
+def evaluate_on_conditions(classifier: FaceClassifier, faces: Sequence[Face]) -> dict[str, Any] | None:
+    """Score the first reading of a model on its own truth under all conditions; see `Robustness.to_dict`.
+
+    None if no face has a truth.
+    """
     reading = classifier.readings[0]
     labelled = [face.with_truth(reading) for face in faces]
     known = [face for face in labelled if face.label in classifier.labels]
+    if not known:
+        return None
     robustness = evaluate_conditions(classifier, known, classifier.labels, reading, detect="never")
     return {"reading": reading} | robustness.to_dict()
 
@@ -138,7 +143,8 @@ def describe_results(manifest: Manifest) -> str:
 
 def _few_faces(images: dict[str, dict[str, int]]) -> list[str]:
     """A line about labels with few faces, if there are any."""
-    few = {split: min(counts.values(), default=0) for split, counts in images.items()}
+    labels = {label for counts in images.values() for label in counts}
+    few = {split: min((counts.get(label, 0) for label in labels), default=0) for split, counts in images.items()}
     if few.get("train", FEW_TRAIN) >= FEW_TRAIN and few.get("valid", FEW_VALID) >= FEW_VALID:
         return []
     return [

@@ -65,7 +65,7 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("/?labels=six", files(PHOTO)),
     ("/", {"data": b"{", "headers": {"Content-Type": "application/json"}}),
     ("/", {"json": {"image": "%"}}),
-    ("/", {"data": b"text", "headers": {"Content-Type": "text/plain"}}),
+    ("/", {"data": {"file": "photo.jpg"}}),
     ("/v1/model", {"auth": None}),
     ("/v1/model", {"headers": {"Host": "faces.example"}}),
     ("/metrics", {"headers": {"Origin": "https://faces.example"}}),

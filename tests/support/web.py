@@ -41,6 +41,7 @@ PUBLIC_FACTS = {
     "labels": list(ANSWER),
     "created": "2026-11-24",
     "readings": list(READINGS),
+    "conditions": None,
     "results": {"people": {"seven": RESULT}, "labels": {"seven": RESULT}},
     "input": {"width": 48, "height": 48, "mode": "grey", "mean": 0.5, "std": 0.25},
     **{name: {} for name in ("versions", "network", "data", "calibration")},

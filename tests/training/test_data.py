@@ -221,7 +221,7 @@ def test_a_batch_of_faces_without_votes_has_two_parts(class_folders):
 
 def test_a_single_class_is_refused_with_the_count_of_its_images(tmp_path):
     write_class_folders(tmp_path / "faces", 5, labels=("HAPPY",))
-    with pytest.raises(DataError, match=r"at least two labels; found 5 images of \['HAPPY'\]"):
+    with pytest.raises(DataError, match="of 2 to 100 labels; found 5 images of 1: HAPPY"):
         load(tmp_path / "faces")
 
 
@@ -230,7 +230,7 @@ def test_more_labels_than_a_model_may_have_are_refused_before_the_training(tmp_p
     write_class_folders(tmp_path, 2, ("HAPPY",) * 101, names=tuple(f"S{number:03}" for number in range(101)))
     for number, path in enumerate(sorted(tmp_path.rglob("*.png"))):
         Image.new("L", (48, 48), number).save(path)  # no image twice
-    with pytest.raises(DataError, match="101 labels"):
+    with pytest.raises(DataError, match="found 202 images of 101: "):
         load(tmp_path)
 
 

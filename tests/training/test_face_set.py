@@ -89,7 +89,9 @@ def test_faces_of_other_labels_are_left_out_by_name():
 
 
 def test_no_face_at_all_is_refused_with_the_reason_and_the_expected_layout():
-    with pytest.raises(DataError, match=r"No faces in drawn\. 1 left out \(a link\): x Expected one folder per class"):
+    with pytest.raises(
+        DataError, match=r"No faces in drawn\. 1 left out \(a link\): x\. Expected one folder per class"
+    ):
         FaceSet("drawn", [], [Remark("x", "a link")])
 
 

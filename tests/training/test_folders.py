@@ -199,7 +199,10 @@ def test_a_relabelled_picture_stays_in_its_folder_tree_and_replaces_no_link(tmp_
     draw_face("HAPPY", 0).save(tmp_path / "faces" / "sad" / "1.png")
     (tmp_path / "faces" / "glad").symlink_to(tmp_path / "outside")
     (tmp_path / "faces" / "happy" / "1.png").symlink_to("nowhere")
-    assert move_to_label(tmp_path / "faces" / "sad" / "1.png", "HAPPY") == tmp_path / "faces" / "happy" / "1_.png"
+    assert (
+        move_to_label(tmp_path / "faces" / "sad" / "1.png", "HAPPY", tmp_path / "faces")
+        == tmp_path / "faces" / "happy" / "1_.png"
+    )
     assert (tmp_path / "faces" / "happy" / "1.png").is_symlink()
 
 
@@ -219,7 +222,7 @@ def test_a_relabelled_picture_moves_to_the_folder_of_its_label(tmp_path, picture
         path = tmp_path / "faces" / place
         path.parent.mkdir(parents=True, exist_ok=True)
         draw_face("HAPPY", seed).save(path)
-    moved = move_to_label(tmp_path / picture, label)
+    moved = move_to_label(tmp_path / picture, label, tmp_path / "faces")
     assert moved == tmp_path / target
     assert (moved.exists(), (tmp_path / picture).exists()) == (True, False)
     assert len(list((tmp_path / "faces").rglob("*.png"))) == 4
@@ -229,5 +232,5 @@ def test_a_relabelled_picture_never_leaves_the_folder_of_its_classes(tmp_path):
     """A folder somewhere above, which happens to have the name of the label, is none of the classes."""
     write_class_folders(tmp_path / "faces", 1, ("HAPPY", "SAD"))
     (tmp_path / "bored").mkdir()
-    moved = move_to_label(tmp_path / "faces" / "sad" / "00001.png", "BORED")
+    moved = move_to_label(tmp_path / "faces" / "sad" / "00001.png", "BORED", tmp_path / "faces")
     assert moved == tmp_path / "faces" / "bored" / "00001.png"
