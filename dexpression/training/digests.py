@@ -21,9 +21,10 @@ def digest_face(face: Face) -> bytes:
     return hashlib.sha256(face.image.tobytes()).digest()
 
 
-def encode_digests(faces: Iterable[Face]) -> str:
-    """The first bytes of the digests of all faces, as base64."""
-    return base64.b64encode(b"".join(sorted({digest_face(face)[:BYTES] for face in faces}))).decode()
+def encode_digests(faces: Iterable[Face], start: Manifest | None = None) -> str:
+    """The first bytes of the digests of all faces, and of those that the start of a run was trained on, as base64."""
+    known = {digest_face(face)[:BYTES] for face in faces} | (_decode(start) if start else set())
+    return base64.b64encode(b"".join(sorted(known))).decode()
 
 
 def trained_on(manifest: Manifest, faces: Sequence[Face]) -> list[bool]:
@@ -31,12 +32,17 @@ def trained_on(manifest: Manifest, faces: Sequence[Face]) -> list[bool]:
 
     Faces have the size of the model's input.
     """
+    known = _decode(manifest)
+    return [digest_face(face)[:BYTES] in known for face in faces]
+
+
+def _decode(manifest: Manifest) -> set[bytes]:
+    """The digests in a manifest, or none."""
     try:
         content = base64.b64decode(str(manifest.data.get("digests", "")))
     except ValueError:  # not base64, in a manifest from others
-        content = b""
-    known = {content[start : start + BYTES] for start in range(0, len(content), BYTES)}
-    return [digest_face(face)[:BYTES] in known for face in faces]
+        return set()
+    return {content[place : place + BYTES] for place in range(0, len(content), BYTES)}
 
 
 def warn_of_overlap(manifest: Manifest, faces: Sequence[Face], model: str = "model") -> None:

@@ -67,12 +67,13 @@ def export_run(learner: Learner, recipe: Recipe, data_name: str, output: Path, f
             f"The new model is worse than the one in {output}, which stays. Nothing was exported. Give --force to "
             "replace it all the same; the finished run is not trained again."
         )
+    start = Manifest.read(export_paths(recipe.start).manifest) if recipe.start else None
     facts = {
         "recipe": recipe.facts(),
         "data": {
             "name": data_name,
             "images": images_per_label(learner.dls),
-            "digests": encode_digests(train_faces),
+            "digests": encode_digests(train_faces, start),
         },
         "history": learner.history,
         "results": {

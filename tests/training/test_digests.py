@@ -73,3 +73,9 @@ def test_a_warning_says_how_many_of_the_scored_faces_were_trained_on(manifest, c
     caplog.clear()
     warn_of_overlap(trained, FACES[10:], "start")
     assert caplog.messages == []
+
+
+def test_a_manifest_also_knows_the_faces_that_the_start_was_trained_on(manifest):
+    start = with_digests(manifest, encode_digests(FACES[:1]))
+    both = with_digests(manifest, encode_digests(FACES[1:2], start))
+    assert trained_on(both, FACES)[:2] == [True, True]
