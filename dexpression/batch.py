@@ -94,10 +94,11 @@ def _find_pictures(files_and_folders: Sequence[Path]) -> tuple[dict[Path, Found]
             found.setdefault(given, Found(Path(given.name), by_name=True))
             continue
         files, left_out = find_files(given, None)
-        failures += [_failure(path, f"It is {reason}.") for path, reason in left_out if not is_leftover(path)]
-        passed_over = {path: kind for path in files if (kind := _kind_of_other(path))}
+        leftovers = {path for path in (*files, *(path for path, _ in left_out)) if is_leftover(path.relative_to(given))}
+        failures += [_failure(path, f"It is {reason}.") for path, reason in left_out if path not in leftovers]
+        passed_over = {path: kind for path in files if (kind := _kind_of_other(path, path in leftovers))}
         pictures = [path for path in files if path not in passed_over]
-        if others := Counter(kind for path, kind in passed_over.items() if not is_leftover(path)):
+        if others := Counter(kind for path, kind in passed_over.items() if path not in leftovers):
             kinds = ", ".join(f"{kind.removeprefix('a ')} ({count})" for kind, count in others.most_common())
             print(printable(f"{given}: Files of other kinds were passed over: {kinds}."), file=sys.stderr)
         if not pictures:
@@ -107,13 +108,13 @@ def _find_pictures(files_and_folders: Sequence[Path]) -> tuple[dict[Path, Found]
     return found, failures
 
 
-def _kind_of_other(path: Path) -> str | None:
+def _kind_of_other(path: Path, leftover: bool) -> str | None:
     """What a file is that neither is nor claims to be a picture; None for a picture, or if it cannot be read."""
     try:
         head = read_head(path, HEAD_BYTES)
     except (OSError, ValueError):
         return None
-    is_claimed = path.suffix.lower() in PICTURE_SUFFIXES and not is_leftover(path)
+    is_claimed = path.suffix.lower() in PICTURE_SUFFIXES and not leftover
     return None if is_claimed or find_format(head) else name_kind(head)
 
 

@@ -68,6 +68,16 @@ def test_a_file_with_the_suffix_of_a_picture_and_another_content_is_one_line(shi
     assert capsys.readouterr().err == ""
 
 
+def test_nothing_is_passed_over_because_of_the_path_to_the_given_folder(shipped, folder, monkeypatch, capsys):
+    (folder / "error.jpg").write_bytes(b"<!doctype html><title>404")
+    (folder / "notes.txt").write_bytes(b"text")
+    (folder / ".cache").mkdir()
+    monkeypatch.chdir(folder / ".cache")
+    [failure] = predict_pictures(shipped, [Path("..")])
+    assert failure.startswith("../error.jpg: The file is a web page")
+    assert capsys.readouterr().err == "..: Files of other kinds were passed over: text (1).\n"
+
+
 def test_a_folder_of_other_files_alone_is_a_failure(shipped, tmp_path, capsys):
     (tmp_path / "a.txt").write_bytes(b"text")
     assert predict_pictures(shipped, [tmp_path]) == [
