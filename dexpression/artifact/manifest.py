@@ -101,6 +101,11 @@ class Manifest:
             raise BrokenManifest(f"{path.name} is not a valid manifest ({fault}). Export the learner again.")
         return cls(**facts)
 
+    @classmethod
+    def of_export(cls, model: str | os.PathLike[str]) -> Manifest:
+        """Read the manifest of an export, given by its folder or by one of its files; raises what `read` raises."""
+        return cls.read(export_paths(model).manifest)
+
     @property
     def sha256(self) -> str:
         """The digest of the weights, which identifies the model."""

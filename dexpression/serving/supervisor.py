@@ -17,7 +17,7 @@ import time
 from multiprocessing.connection import Connection
 
 from dexpression import __version__
-from dexpression.artifact.manifest import Manifest, OnnxModel, export_paths, learner_obstacle
+from dexpression.artifact.manifest import Manifest, OnnxModel, learner_obstacle
 from dexpression.errors import ArtifactError, StartError, UnknownLabels, UnknownReading
 from dexpression.serving.capacity import choose_workers
 from dexpression.serving.listener import bound_socket, stop_accepting
@@ -264,7 +264,7 @@ class Supervisor:
 
     def _serves_these_files(self) -> bool:
         try:
-            return Manifest.read(export_paths(self._settings.model_path).manifest) == self._model.manifest
+            return Manifest.of_export(self._settings.model_path) == self._model.manifest
         except ArtifactError:
             return False
 

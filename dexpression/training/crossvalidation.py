@@ -16,7 +16,7 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from torch import nn
 
-from dexpression.artifact.manifest import Manifest, export_paths
+from dexpression.artifact.manifest import Manifest
 from dexpression.errors import DataError
 from dexpression.labels import LABELS_READING
 from dexpression.network.loss import default_readouts
@@ -73,7 +73,7 @@ def crossvalidate(
         if not results:
             logger.info("%s", describe_plan(learner, fitted))
             if fitted.start:
-                warn_of_overlap(Manifest.read(export_paths(fitted.start).manifest), faces, "start")
+                warn_of_overlap(Manifest.of_export(fitted.start), faces, "start")
         fit(learner, fitted, runs)
         # The fitted ones saw the labels of the tested faces.
         learner.loss_func.readouts = nn.ModuleDict(default_readouts(learner.model.heads))

@@ -20,7 +20,7 @@ from fastai.torch_core import set_seed
 from torch import Tensor, nn
 
 from dexpression.artifact.export import load_network
-from dexpression.artifact.manifest import Manifest, export_paths
+from dexpression.artifact.manifest import Manifest
 from dexpression.errors import RecipeError
 from dexpression.network.architecture import DeXpression, build_network
 from dexpression.network.loss import EmotionLoss, default_readouts, label_logits
@@ -260,7 +260,7 @@ def _rows(network: DeXpression) -> tuple[Tensor, Tensor]:
 def _known_network(learner: Learner, recipe: Recipe) -> nn.Module:
     """The network of the start for the labels of the run; raises RecipeError if the start does not know one."""
     start = cast(Path, recipe.start)
-    unknown = set(learner.dls.vocab) - set(Manifest.read(export_paths(start).manifest).labels)
+    unknown = set(learner.dls.vocab) - set(Manifest.of_export(start).labels)
     if unknown:
         raise RecipeError(
             f"The start does not know {', '.join(sorted(unknown))}. Set teacher_share and start_share to 0."

@@ -148,12 +148,12 @@ class Recipe:
 
     def facts(self) -> dict[str, Any]:
         """The options as JSON takes them; `start` becomes the digest of that export, not its path."""
-        start = self.start and Manifest.read(export_paths(self.start).manifest).sha256
+        start = self.start and Manifest.of_export(self.start).sha256
         return dataclasses.asdict(self) | {"start": start}
 
 
 def _start_share(start: Path | None, labels: Collection[str]) -> float:
-    known = Manifest.read(export_paths(start).manifest).labels if start else []
+    known = Manifest.of_export(start).labels if start else []
     return 0.5 if set(labels) <= set(known) else 0.0
 
 

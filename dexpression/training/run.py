@@ -11,7 +11,7 @@ from typing import Any
 from fastai.learner import Learner
 
 from dexpression.artifact.export import export_learner, strip_for_inference
-from dexpression.artifact.manifest import Manifest, export_paths, files_in
+from dexpression.artifact.manifest import Manifest, files_in
 from dexpression.artifact.quantisation import to_int8, to_onnx
 from dexpression.engine import onnx_backend
 from dexpression.errors import UnwritableArtifact, WorseModel
@@ -44,7 +44,7 @@ def train(
     learner = create_learner(dataloaders, recipe)
     logger.info("%s", describe_plan(learner, recipe))
     if recipe.start:
-        warn_of_overlap(Manifest.read(export_paths(recipe.start).manifest), dataloaders.valid_ds.items, "start")
+        warn_of_overlap(Manifest.of_export(recipe.start), dataloaders.valid_ds.items, "start")
     fit(learner, recipe, runs)
     return export_run(learner, recipe, source.resolve().name, output, force)
 
@@ -67,7 +67,7 @@ def export_run(learner: Learner, recipe: Recipe, data_name: str, output: Path, f
             f"The new model is worse than the one in {output}, which stays. Nothing was exported. Give --force to "
             "replace it all the same; the finished run is not trained again."
         )
-    start = Manifest.read(export_paths(recipe.start).manifest) if recipe.start else None
+    start = Manifest.of_export(recipe.start) if recipe.start else None
     facts = {
         "recipe": recipe.facts(),
         "data": {
