@@ -1,4 +1,4 @@
-"""The command line: dexpression serve | predict | evaluate | train | crossvalidate."""
+"""The command line: dexpression serve | predict | video | evaluate | train | crossvalidate."""
 
 from __future__ import annotations
 
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from dexpression.training.recipe import Recipe
 
     Commands = argparse._SubParsersAction["_Parser"]
+
+MAX_EVERY_SECONDS = 3600
 
 # Each command imports what it needs, because torch and fastai take seconds and `predict` and `--help` need neither.
 
@@ -110,6 +112,16 @@ def _predict(options: argparse.Namespace) -> None:
         sys.exit("\n".join(failures))
 
 
+def _video(options: argparse.Namespace) -> None:
+    require_extra("video", "Reading films")
+    from dexpression.prediction import Predictor
+    from dexpression.video.films import Options, read_films
+
+    chosen = Options(**{name: getattr(options, name) for name in Options._fields})
+    if failures := read_films(Predictor.load(options.model), options.films, chosen):
+        sys.exit("\n".join(failures))
+
+
 def _evaluate(options: argparse.Namespace) -> None:
     from dexpression.prediction import load_classifier
     from dexpression.training.conditions import evaluate_conditions
@@ -163,6 +175,20 @@ def _pattern(text: str) -> re.Pattern[str]:
         raise argparse.ArgumentTypeError(f"{text!r} is not a regular expression: {error}") from error
 
 
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds <= MAX_EVERY_SECONDS:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0 to {MAX_EVERY_SECONDS}")
+    return seconds
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return count
+
+
 class _Parser(argparse.ArgumentParser):
     """Shows arguments in its messages as printable text."""
 
@@ -173,10 +199,12 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> _Parser:
     parser = _Parser(prog="dexpression", description="Read the emotions on faces, on your own machine.")
     parser.add_argument("--version", action="version", version=f"dexpression {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="serve | predict | evaluate | train | crossvalidate")
+    names = "serve | predict | video | evaluate | train | crossvalidate"
+    commands = parser.add_subparsers(required=True, metavar=names)
     model, recipe = _model_parser(), _recipe_parser()
     _add_serve(commands)
     _add_predict(commands, model)
+    _add_video(commands, model)
     _add_evaluate(commands, model)
     _add_train(commands, recipe)
     _add_crossvalidate(commands, recipe)
@@ -196,9 +224,7 @@ def _add_serve(commands: Commands) -> None:
 def _add_predict(commands: Commands, model: _Parser) -> None:
     predict = commands.add_parser("predict", parents=[model], help="print one line per face: path, emotion, confidence")
     predict.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE_OR_FOLDER")
-    formats = predict.add_mutually_exclusive_group()
-    for name, help_text in (("json", "print one JSON object per picture"), ("csv", "print one row per face")):
-        formats.add_argument(f"--{name}", dest="output_format", action="store_const", const=name, help=help_text)
+    _add_formats(predict, "picture")
     predict.add_argument("--annotate", type=Path, metavar="DIR", help="write copies with boxes and labels into DIR")
     predict.add_argument(
         "--sort-into",
@@ -208,7 +234,43 @@ def _add_predict(commands: Commands, model: _Parser) -> None:
         "DIR",
     )
     _add_detect(predict, get_args(Detect), "; tiles: find small faces of large pictures too, which takes longer")
-    predict.set_defaults(command=_predict, output_format="text")
+    predict.set_defaults(command=_predict)
+
+
+def _add_video(commands: Commands, model: _Parser) -> None:
+    video = commands.add_parser(
+        "video",
+        parents=[model],
+        help="print one line per face of each frame of a film: path, time, track, emotion, confidence",
+        description="Read films: MP4, MOV, WebM, MKV or AVI. Faces keep the number of their track from frame to frame.",
+    )
+    video.add_argument("films", nargs="+", type=Path, metavar="FILM")
+    video.add_argument(
+        "--every",
+        type=_seconds,
+        default=0.1,
+        metavar="SECONDS",
+        help="seconds from one frame that is read to the next; 0: all frames (default: 0.1)",
+    )
+    _add_formats(video, "frame, and one with the summary of each track")
+    video.add_argument(
+        "--annotate",
+        dest="annotated_path",
+        type=Path,
+        metavar="OUT.mp4",
+        help="write a film of the frames that are read, with boxes, tracks and labels",
+    )
+    video.add_argument(
+        "--plot",
+        dest="plot_path",
+        type=Path,
+        metavar="OUT.png",
+        help="draw the probabilities over time, one panel per track",
+    )
+    video.add_argument(
+        "--faces", dest="max_faces", type=_count, metavar="N", help="read the N largest faces of a frame (default: all)"
+    )
+    video.set_defaults(command=_video)
 
 
 def _add_evaluate(commands: Commands, model: _Parser) -> None:
@@ -266,7 +328,7 @@ def _add_crossvalidate(commands: Commands, recipe: _Parser) -> None:
 
 
 def _model_parser() -> _Parser:
-    """The options --model and --reading of predict and evaluate."""
+    """The options --model and --reading of predict, video and evaluate."""
     parser = _Parser(add_help=False)
     parser.add_argument(
         "--model",
@@ -282,6 +344,14 @@ def _model_parser() -> _Parser:
         "(default: the first that the model has)",
     )
     return parser
+
+
+def _add_formats(command: _Parser, unit: str) -> None:
+    """The options --json, of one object per unit, and --csv."""
+    formats = command.add_mutually_exclusive_group()
+    for name, help_text in (("json", f"print one JSON object per {unit}"), ("csv", "print one row per face")):
+        formats.add_argument(f"--{name}", dest="output_format", action="store_const", const=name, help=help_text)
+    command.set_defaults(output_format="text")
 
 
 def _add_detect(command: _Parser, choices: Sequence[str], more: str = "") -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from PIL import Image, ImageDraw, ImageFont
 
 from dexpression.picture import Box
-from dexpression.reading import FaceReading, Reading
+from dexpression.reading import Reading
 
 COLOUR = "#ffd400"
 
@@ -13,15 +15,23 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont  # the latter if Pillow was 
 
 
 def annotate(picture: Image.Image, reading: Reading) -> Image.Image:
-    """Copy the upright picture in RGB and draw its reading; lines and letters grow with the picture."""
+    """Copy the upright picture in RGB and draw its reading: on each face its box, label and confidence."""
+    return draw_boxes(
+        picture,
+        [(face.box, f"{face.prediction.emotion} {face.prediction.confidence:.0%}") for face in reading.faces],
+    )
+
+
+def draw_boxes(picture: Image.Image, boxes: Iterable[tuple[Box, str]]) -> Image.Image:
+    """Copy a picture in RGB and draw boxes, each with its text; lines and letters grow with the picture."""
     drawn = picture.convert("RGB")
     # Pixels: the width of a line. A picture that is long and narrow needs thin ones, or they would cover it.
     unit = max(1, min(max(drawn.size) // 300, min(drawn.size) // 30))
     font = ImageFont.load_default(size=max(10, 7 * unit))
     draw = ImageDraw.Draw(drawn)
-    for face in reading.faces:
-        _draw_box(draw, face.box, unit)
-        _draw_label(draw, face, font, drawn.size)
+    for box, text in boxes:
+        _draw_box(draw, box, unit)
+        _draw_text(draw, box, text, font, drawn.size)
     return drawn
 
 
@@ -31,11 +41,10 @@ def _draw_box(draw: ImageDraw.ImageDraw, box: Box, unit: int) -> None:
     draw.rectangle(corners, outline=COLOUR, width=unit)
 
 
-def _draw_label(draw: ImageDraw.ImageDraw, face: FaceReading, font: Font, size: tuple[int, int]) -> None:
-    """Draw the label above the box, or as near to that as it fits into the picture."""
-    text = f"{face.prediction.emotion} {face.prediction.confidence:.0%}"
+def _draw_text(draw: ImageDraw.ImageDraw, box: Box, text: str, font: Font, size: tuple[int, int]) -> None:
+    """Draw the text above the box, or as near to that as it fits into the picture."""
     _, _, width, height = draw.textbbox((0, 0), text, font=font)
-    x = max(0, round(min(face.box.left, size[0] - width)))
-    y = max(0, round(face.box.top - height))
+    x = max(0, round(min(box.left, size[0] - width)))
+    y = max(0, round(box.top - height))
     draw.rectangle((x, y, x + width, y + height), fill=COLOUR)
     draw.text((x, y), text, fill="black", font=font)

@@ -18,7 +18,7 @@ from dexpression.annotation import annotate
 from dexpression.copies import AnnotatedCopies
 from dexpression.errors import DataError, PictureError
 from dexpression.files import find_files, is_folder, is_leftover, printable, read_head, read_picture_file
-from dexpression.kinds import HEAD_BYTES, READABLE, find_format, name_kind
+from dexpression.kinds import HEAD_BYTES, READABLE, find_format, is_film, name_kind
 from dexpression.labels import ReadingName
 from dexpression.picture import PICTURE_SUFFIXES, read_picture
 from dexpression.prediction import Predictor
@@ -68,6 +68,8 @@ def predict_pictures(
         try:
             # Read once, so that a copy or a face shows what was predicted.
             content = read_picture_file(path, follow_links=found.by_name)
+            if is_film(content):
+                raise DataError(f"The file is a film. Read it by the command: dexpression video {path}")
             found_faces = predictor.predict(content, detect, reading=reading)
             for line in format_reading(path, found_faces, output_format, labels):
                 tqdm.write(line)  # prints to standard output, above the progress bar
@@ -76,7 +78,7 @@ def predict_pictures(
             if copies:
                 copies.write(path, annotate(read_picture(content), found_faces))
         except (PictureError, DataError) as error:
-            failures.append(_failure(path, error))
+            failures.append(failure_line(path, error))
     if sorted_faces:
         logger.info("%s", printable(sorted_faces.summary()))
     return failures
@@ -95,7 +97,7 @@ def _find_pictures(files_and_folders: Sequence[Path]) -> tuple[dict[Path, Found]
             continue
         files, left_out = find_files(given, None)
         leftovers = {path for path in (*files, *(path for path, _ in left_out)) if is_leftover(path.relative_to(given))}
-        failures += [_failure(path, f"It is {reason}.") for path, reason in left_out if path not in leftovers]
+        failures += [failure_line(path, f"It is {reason}.") for path, reason in left_out if path not in leftovers]
         passed_over = {path: kind for path in files if (kind := _kind_of_other(path, path in leftovers))}
         pictures = [path for path in files if path not in passed_over]
         if others := Counter(kind for path, kind in passed_over.items() if path not in leftovers):
@@ -118,13 +120,14 @@ def _kind_of_other(path: Path, leftover: bool) -> str | None:
     return None if is_claimed or find_format(head) else name_kind(head)
 
 
-def _failure(path: Path, reason: object) -> str:
+def failure_line(path: Path, reason: object) -> str:
+    """The line that says why a file was not read."""
     return printable(f"{path}: {reason}")
 
 
 def header(output_format: Format, labels: Sequence[str]) -> list[str]:
     """The line above all readings: the column names for CSV, none for other formats."""
-    return [_csv_line([*COLUMNS, *labels])] if output_format == "csv" else []
+    return [csv_line([*COLUMNS, *labels])] if output_format == "csv" else []
 
 
 def format_reading(path: Path, reading: Reading, output_format: Format, labels: Sequence[str]) -> list[str]:
@@ -139,18 +142,20 @@ def format_reading(path: Path, reading: Reading, output_format: Format, labels: 
     if output_format == "text":
         return [f"{shown}\t{face['result']}\t{face['confidence']:.2f}" for face in faces] or [f"{shown}\tno face\t"]
     blank = [""] * (len(COLUMNS) - 1 + len(labels))
-    rows = [_row(number, face, labels) for number, face in enumerate(faces, 1)]
-    return [_csv_line([shown, *row]) for row in rows or [blank]]
+    rows = [face_values(number, face, labels) for number, face in enumerate(faces, 1)]
+    return [csv_line([shown, *row]) for row in rows or [blank]]
 
 
-def _row(number: int, face: dict[str, Any], labels: Sequence[str]) -> list[Any]:
+def face_values(number: int, face: dict[str, Any], labels: Sequence[str]) -> list[Any]:
+    """What `COLUMNS`, after the path, and the labels have of a face in the form of `FaceReading.to_dict`."""
     box = face["box"]
     place = [box[side] for side in ("x", "y", "width", "height")]
     prediction = [face[name] for name in ("detection_confidence", "result", "confidence")]
     return [number, *place, *prediction, *(face["probabilities"][label] for label in labels)]
 
 
-def _csv_line(values: Sequence[Any]) -> str:
+def csv_line(values: Sequence[Any]) -> str:
+    """One row of CSV, without a line break at its end."""
     line = io.StringIO()
     csv.writer(line, lineterminator="").writerow(values)
     return line.getvalue()

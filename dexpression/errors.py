@@ -37,6 +37,10 @@ class DataError(DeXpressionError):
     """The faces for training or evaluation, or the pictures to predict, cannot be used as they are."""
 
 
+class UnreadableFilm(DeXpressionError):
+    """A film cannot be read, or only its beginning."""
+
+
 class UnknownLabels(DeXpressionError):
     """The model does not know the requested labels."""
 

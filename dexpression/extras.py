@@ -9,11 +9,15 @@ from typing import Literal
 
 from dexpression.errors import MissingExtra
 
-Extra = Literal["train"]
+Extra = Literal["train", "video"]
 
 # By the names under which the libraries are imported; pyproject.toml has those under which they are installed.
 LEARNER = ("torch", "torchvision", "fastai", "safetensors")  # what loads the learner of an export
-LIBRARIES: dict[Extra, tuple[str, ...]] = {"train": (*LEARNER, "onnx", "onnxscript", "sklearn", "matplotlib")}
+LIBRARIES: dict[Extra, tuple[str, ...]] = {
+    "train": (*LEARNER, "onnx", "onnxscript", "sklearn", "matplotlib"),
+    "video": ("cv2", "matplotlib"),
+}
+IN_A_CHECKOUT: dict[Extra, str] = {"train": "pipenv sync", "video": "pipenv sync --dev"}
 
 
 def missing_libraries(names: Sequence[str]) -> list[str]:
@@ -36,6 +40,6 @@ def _install_command(extra: Extra) -> str:
     try:
         distribution("dexpression")
     except PackageNotFoundError:
-        return "pipenv sync"
+        return IN_A_CHECKOUT[extra]
     # The package is installed, so that pip asks the index for the libraries alone.
     return f"python3 -m pip install 'dexpression[{extra}]'"

@@ -18,11 +18,18 @@ FORMAT_PATTERNS = {
     "GIF": rb"GIF8[79]a",
     "AVIF": rb"....ftypavi[fs]|....ftypm[is]f1.{4}(?:.{4}){0,8}avi[fs]",
 }
+FILM = "a film"
+CONTAINER_PATTERNS = {  # of films that dexpression.video reads
+    "MP4": rb"....(?:ftyp|moov|mdat|wide)",  # and MOV, 3GP
+    "Matroska": rb"\x1aE\xdf\xa3",  # and WebM
+    "AVI": rb"RIFF....AVI ",
+}
+OTHER_CONTAINERS = rb"FLV\x01|\0\0\x01[\xb3\xba]|G.{187}G|0&\xb2u"
 OTHER_PATTERNS = {
     "a HEIC picture": rb"....ftyp(?:hei[cmsx]|hev[cmsx])|....ftypm[is]f1",
     "a camera's raw picture": rb"....ftypcrx |II.{6}CR|FUJIFILMCCD-RAW|FOVb",
     "sound": rb"....ftypM4[AB] |ID3|\xff[\xe2\xe3\xf2\xf3\xfa\xfb]|OggS|fLaC|RIFF....WAVE|FORM....AIF|#!AMR",
-    "a film": rb"....(?:ftyp|moov|mdat|wide)|\x1aE\xdf\xa3|RIFF....AVI |FLV\x01|\0\0\x01[\xb3\xba]|G.{187}G|0&\xb2u",
+    FILM: b"|".join([*CONTAINER_PATTERNS.values(), OTHER_CONTAINERS]),
     "a TIFF picture": rb"II[*+]\0|MM\0[*+]",
     "a JPEG XL picture": rb"\xff\x0a|\0\0\0\x0cJXL ",
     "a JPEG 2000 picture": rb"\0\0\0\x0cjP  |\xffO\xffQ",
@@ -68,6 +75,11 @@ def name_kind(content: bytes) -> str:
         if re.match(pattern, head, re.DOTALL):
             return kind
     return "text" if _is_text(head) else "a file of an unknown kind"
+
+
+def is_film(content: bytes) -> bool:
+    """Whether a file is a film, also one in a container that is not read."""
+    return find_format(content) is None and name_kind(content) == FILM
 
 
 def _is_text(head: bytes) -> bool:

@@ -6,7 +6,7 @@ Any number of threads may call a classifier or a predictor at once.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from PIL import Image
 
 from dexpression.engine import Backend, onnx_backend
 from dexpression.errors import BrokenWeights, UnknownReading
+from dexpression.extras import require_extra
 from dexpression.faces import MAX_FACES, FaceDetector, crop_face
 from dexpression.inputs import AnyPicture, to_picture
 from dexpression.labels import ReadingName
@@ -23,6 +24,7 @@ from dexpression.shipped import default_model_path
 
 if TYPE_CHECKING:
     from dexpression.artifact.manifest import Manifest, OnnxModel
+    from dexpression.video.frames import Frame
 
 LARGEST_CROP = 64  # pixels a side; cropping a face out of a picture this small changes answers and improves none
 
@@ -133,15 +135,46 @@ class Predictor:
         if is_one_face(loaded, detect):
             face = FaceReading(loaded.to_original(_centred_square(image)), None, self._predict_whole(image, reading))
             return Reading(*size, [face], reading)
-        faces = self._read_faces(loaded, reading, in_tiles=detect == "tiles")
+        [faces] = self.read_faces([loaded], reading, in_tiles=detect == "tiles")
         return Reading(*size, faces, reading, self._predict_whole(image, reading) if whole and not faces else None)
 
-    def _read_faces(self, picture: Picture, reading: ReadingName, in_tiles: bool) -> list[FaceReading]:
-        found, size = self._detector.find_faces(picture.image, in_tiles), self.classifier.image_size
-        predictions = self.classifier.predict([crop_face(picture.image, face.box, size) for face in found], reading)
+    def video(
+        self,
+        path: str | os.PathLike[str],
+        every: float = 0.1,
+        max_faces: int | None = None,
+        reading: ReadingName | None = None,
+    ) -> Iterator[Frame]:
+        """Read a film: a frame every so many seconds, or all for 0, with the faces in it and the tracks of these.
+
+        `max_faces`: of each frame, take so many of the largest faces. `reading`: see `predict`. Another process decodes
+        the frames while they are taken.
+
+        Raises MissingExtra, UnknownReading, or UnreadableFilm: also after the last frame of a film that is cut off.
+        """
+        require_extra("video", "Reading a film")
+        from dexpression.video.decoding import Film
+        from dexpression.video.frames import read_frames
+
+        chosen = self.classifier.choose(reading)
+        with Film(path, every) as film:
+            yield from read_frames(self, film, chosen, max_faces)
+
+    def read_faces(
+        self, pictures: Sequence[Picture], reading: ReadingName, in_tiles: bool = False
+    ) -> list[list[FaceReading]]:
+        """Detect the faces in each picture, largest first, and predict those of all pictures together."""
+        size = self.classifier.image_size
+        found = [self._detector.find_faces(picture.image, in_tiles) for picture in pictures]
+        crops = [
+            crop_face(picture.image, face.box, size)
+            for picture, faces in zip(pictures, found, strict=True)
+            for face in faces
+        ]
+        predictions = iter(self.classifier.predict(crops, reading))
         return [
-            FaceReading(picture.to_original(face.box), face.confidence, prediction)
-            for face, prediction in zip(found, predictions, strict=True)
+            [FaceReading(picture.to_original(face.box), face.confidence, next(predictions)) for face in faces]
+            for picture, faces in zip(pictures, found, strict=True)
         ]
 
     def _predict_whole(self, image: Image.Image, reading: ReadingName) -> Prediction:

@@ -61,6 +61,12 @@ def test_content_decides_in_a_folder_what_is_a_picture_and_the_rest_is_counted(s
     assert printed.err == f"{folder}: {expected}\n"
 
 
+def test_a_film_is_one_line_with_the_command_that_reads_it(shipped, folder, capsys):
+    (folder / "clip.mp4").write_bytes(b"\0\0\0\x18ftypmp42\0\0\0\0isommp42")
+    [failure] = predict_pictures(shipped, [folder / "clip.mp4", folder])
+    assert failure.endswith(f"The file is a film. Read it by the command: dexpression video {folder}/clip.mp4")
+
+
 def test_a_file_with_the_suffix_of_a_picture_and_another_content_is_one_line(shipped, folder, capsys):
     (folder / "error.jpg").write_bytes(b"<!doctype html><title>404")
     [failure] = predict_pictures(shipped, [folder])

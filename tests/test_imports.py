@@ -45,11 +45,16 @@ IMPORTS = [
 ]
 OWN = [(found, found.name[1]) for found in IMPORTS if found.name[0] == "dexpression"]
 
-NEVER = {"artifact": {"training"}, "web": {"network", "artifact", "training"}, "training": {"web", "serving"}}
+NEVER = {
+    "artifact": {"training"},
+    "web": {"network", "artifact", "training", "video"},
+    "training": {"web", "serving"},
+    "video": {"network", "artifact", "training", "web", "serving"},
+}
 # Modules of the root that import a folder, but not before a command or a model needs it.
 DEFERRED = {
-    "__main__.py": {"web", "serving", "training"},
-    "prediction.py": {"network", "artifact"},
+    "__main__.py": {"web", "serving", "training", "video"},
+    "prediction.py": {"network", "artifact", "video"},
     "wsgi.py": {"artifact"},
 }
 AT_ONCE = {"wsgi.py": {"web"}}  # modules of the root that are the app
@@ -82,7 +87,7 @@ PLACES = {
     "google": {"artifact/onnx_schema.py"},
     "safetensors": {"artifact/weights.py"},
     "sklearn": {"training"},
-    "cv2": set(),
+    "cv2": {"video"},
 }
 
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from flask import Flask, Response, g, request
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from dexpression.kinds import is_film
 from dexpression.labels import LABEL_SETS, OWN, label_sets
 from dexpression.picture import Picture, PixelBudget, load_picture
 from dexpression.reading import Reading, min_short_side
@@ -17,7 +18,7 @@ from dexpression.web.access import check_hosts, refuse_other_pages, require_toke
 from dexpression.web.cors import Cors, add_cors
 from dexpression.web.documents import add_documents
 from dexpression.web.error_handlers import problem_of, register_error_handlers
-from dexpression.web.errors import NoFace, NotReady
+from dexpression.web.errors import FilmUploaded, NoFace, NotReady
 from dexpression.web.metrics import count_reading, metrics_text
 from dexpression.web.parameters import Parameters, RootParameters, merge_parameters, read_parameters
 from dexpression.web.problems import FACES, HINT, MODEL
@@ -143,14 +144,21 @@ def _answer_pictures(
         raise Postponed
     budget = PixelBudget(max_pixels, None if may_take_long else _postpone)
     if len(pictures) == 1:
-        return _json(answer(load_picture(pictures[0], budget, side), parameters))
+        return _json(answer(_load(pictures[0], budget, side), parameters))
     results = []
     for content in pictures:
         try:
-            results.append(answer(load_picture(content, budget, side), parameters))
+            results.append(answer(_load(content, budget, side), parameters))
         except Exception as error:
             results.append(problem_of(error))
     return _json({"results": results})
+
+
+def _load(content: bytes, budget: PixelBudget, min_short_side: int) -> Picture:
+    """Decode a picture; raises PictureError or, for a film, FilmUploaded."""
+    if is_film(content):
+        raise FilmUploaded
+    return load_picture(content, budget, min_short_side)
 
 
 def _postpone() -> None:

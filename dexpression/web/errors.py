@@ -69,6 +69,16 @@ class UnsupportedMediaType(RequestError):
     code = "unsupported_media_type"
 
 
+class FilmUploaded(UnsupportedMediaType):
+    """The file is a film."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The file is a film. Films are not read over HTTP, where each answer keeps a worker from all others. "
+            "Run: dexpression video FILM, where the film lies. Or send its frames as pictures, one after the other."
+        )
+
+
 class NoFace(RequestError):
     """The picture has no face, and the request asked for an error in this case."""
 

@@ -7,6 +7,7 @@ import re
 import tomllib
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 from dexpression.extras import LIBRARIES
 from tests.support.server import ROOT
@@ -16,7 +17,7 @@ LOCK = json.loads((ROOT / "Pipfile.lock").read_text())
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
 MISSION = {"flask", "flask-cors", "fastai", "torch", "torchvision", "pillow"}
-IMPORT_NAMES = {"scikit-learn": "sklearn"}
+IMPORT_NAMES = {"scikit-learn": "sklearn", "opencv-python-headless": "cv2"}
 
 
 def versions(requirements: list[str]) -> dict[str, str]:
@@ -26,6 +27,7 @@ def versions(requirements: list[str]) -> dict[str, str]:
 
 SERVE = versions(PROJECT["dependencies"])
 TRAIN = versions(PROJECT["optional-dependencies"]["train"])
+VIDEO = versions(PROJECT["optional-dependencies"]["video"])
 
 
 def test_the_category_serve_has_the_dependencies_of_the_package():
@@ -37,12 +39,20 @@ def test_the_packages_are_those_of_serving_and_of_the_extra_for_training():
     assert PIPFILE["packages"].keys() >= MISSION
 
 
+def test_opencv_is_installed_for_development_in_a_version_of_the_extra_for_films():
+    assert VIDEO.keys() == {"matplotlib", "opencv-python-headless"}
+    assert VIDEO["matplotlib"] == TRAIN["matplotlib"]
+    locked = LOCK["develop"]["opencv-python-headless"]["version"].removeprefix("==")
+    assert locked in SpecifierSet(VIDEO["opencv-python-headless"])
+
+
 def test_the_category_build_has_what_builds_the_wheel():
     assert PIPFILE["build"] == versions(PYPROJECT["build-system"]["requires"])
 
 
-def test_an_extra_is_missing_if_any_of_its_packages_is():
-    assert set(LIBRARIES["train"]) == {IMPORT_NAMES.get(name, name) for name in TRAIN}
+@pytest.mark.parametrize(("extra", "packages"), [("train", TRAIN), ("video", VIDEO)])
+def test_an_extra_is_missing_if_any_of_its_packages_is(extra, packages):
+    assert set(LIBRARIES[extra]) == {IMPORT_NAMES.get(name, name) for name in packages}
 
 
 @pytest.mark.parametrize("category", ["serve", "build"])

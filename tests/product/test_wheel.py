@@ -142,6 +142,12 @@ def test_the_installed_command_names_its_version(installed):
     assert run(installed, "--version").stdout == f"dexpression {dexpression.__version__}\n"
 
 
+def test_the_command_for_films_says_in_one_line_what_to_install(installed):
+    done = run(installed, "video", "clip.mp4")
+    install = "Install: python3 -m pip install 'dexpression[video]'"
+    assert done.stderr == f"dexpression: Reading films needs more packages, such as cv2. {install}\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "purpose"),
     [

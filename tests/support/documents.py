@@ -15,9 +15,10 @@ from typing import Any
 from PIL import Image
 
 from tests.support.faces import draw_face
+from tests.support.films import walk, write_film
 from tests.support.server import ROOT
 
-DOCUMENTS = ("README.md", "docs/http.md", "docs/operations.md", "docs/training.md", "model/README.md")
+DOCUMENTS = ("README.md", "docs/films.md", "docs/http.md", "docs/operations.md", "docs/training.md", "model/README.md")
 FENCE = re.compile(r"(?:<!-- not run: (?P<reason>[^\n]+) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)```", re.DOTALL)
 
 
@@ -43,7 +44,7 @@ def code_blocks(document: str) -> list[Block]:
 
 
 def copy_project(folder: Path, portrait: Image.Image) -> Path:
-    """Copy what commands need, and add the files that the documents name: a photo, a text and labelled faces."""
+    """Copy what commands need, and add the files that the documents name: a photo, a film, a text, faces."""
     for name in ("dexpression", "model", "notebooks", "imgs"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("Pipfile", "server.py"):
@@ -51,6 +52,7 @@ def copy_project(folder: Path, portrait: Image.Image) -> Path:
     (folder / "photos").mkdir()
     for name in ("photo.jpg", "photos/one.jpg"):
         portrait.save(folder / name, quality=95)
+    write_film(folder / "clip.mp4", walk(10))
     (folder / "notes.txt").write_text("no picture\n")
     for label in ("ANGRY", "DISGUST", "FEAR", "HAPPY", "NEUTRAL"):
         for split, numbers in (("train", range(4)), ("valid", range(4, 6))):

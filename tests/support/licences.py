@@ -16,6 +16,8 @@ get no CUDA packages. Made by `pipenv run licences > LICENCES.md`.
 Two files in the package are not ours: the face detector's weights, YuNet (MIT, `dexpression/yunet/LICENSE`), and the
 page's sample picture, `dexpression/web/static/sample.jpg`: scikit-image's `astronaut`, a portrait of Eileen Collins by
 NASA, in the public domain.
+
+The extra `[video]` adds OpenCV (Apache-2.0), whose wheel has FFmpeg (LGPL-2.1-or-later, without its GPL parts).
 """
 # Licences of software that anyone may run for any purpose; changed copies have duties.
 ACCEPTED = [

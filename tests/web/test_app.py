@@ -113,7 +113,6 @@ def test_a_picture_as_the_whole_body_is_read_whatever_its_content_type_says(clie
     [
         (b"%PDF-1.7", "application/pdf", "a PDF document"),
         (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "image/heic", "a HEIC picture"),
-        (b"\0\0\0\x18ftypmp42\0\0\0\0isommp42", "video/mp4", "a film"),
         (b"<!doctype html><title>Error", "image/jpeg", "a web page (HTML)"),
         (encode(draw_face("HAPPY", 0), "TIFF"), "application/octet-stream", "a TIFF picture"),
         (b"PK\3\4" + bytes(50), None, "a ZIP archive, or a document in one"),
@@ -125,6 +124,23 @@ def test_the_error_for_what_is_no_picture_names_what_came_alone_and_in_a_form(cl
         assert_refused(response, 422, "undecodable_image")
         message = f"The file is {found}, not a picture that can be read. Send JPEG, PNG, WebP, BMP, GIF or AVIF."
         assert response.get_json(force=True)["detail"] == message
+
+
+@pytest.mark.parametrize("path", ["/", "/v1/predict"])
+@pytest.mark.parametrize("film", [b"\0\0\0\x18ftypmp42\0\0\0\0isommp42", b"\x1aE\xdf\xa3\x9f", b"FLV\x01\x05"])
+def test_a_film_is_refused_with_the_command_that_reads_it_alone_in_a_form_and_in_json(client, path, film):
+    encoded = {"image": base64.b64encode(film).decode()}
+    requests = ({"data": film, "content_type": "video/mp4"}, {"data": multipart(film), "content_type": MULTIPART})
+    for request in (*requests, {"json": encoded}):
+        response = client.post(path, **request)
+        assert_refused(response, 415, "unsupported_media_type")
+        assert "Run: dexpression video FILM, where the film lies." in response.get_json(force=True)["detail"]
+
+
+def test_a_film_beside_pictures_is_an_error_of_its_own(client):
+    response = client.post("/v1/predict", data=multipart(FACE, b"FLV\x01\x05"), content_type=MULTIPART)
+    answer, error = response.get_json()["results"]
+    assert (answer["result"], error["status"]) == ("SAD", 415)
 
 
 def part(name: str, file_name: str | None = "face.png", content: bytes = FACE) -> bytes:

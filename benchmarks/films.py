@@ -1,0 +1,57 @@
+"""What reading a film costs beside decoding it: `pipenv run python -W ignore -m benchmarks.films`.
+
+The film has 640x480 pixels, 25 frames a second and two faces; ten frames a second are read. All processes run on one
+core, where the system can choose it.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from dexpression import Predictor
+from dexpression.video.decoding import Film
+from tests.support.films import draw_frame, portrait, write_film
+
+SECONDS, RATE = 10, 25
+
+
+def main() -> None:
+    """Print a table of seconds a second of film."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
+    face = portrait(200)
+    frames = (draw_frame((2 * n % 200, 50), (380, 220), size=(640, 480), face=face) for n in range(SECONDS * RATE))
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_film(Path(folder) / "film.mp4", frames, RATE)
+        predictor = Predictor.load()
+        print("| | processor time | by the clock |\n|---|---|---|")
+        _measure("decoding alone", lambda: _decode(path))
+        _measure("decoding and reading", lambda: predictor.video(path))
+
+
+def _decode(path: Path) -> Iterable[object]:
+    with Film(path, 0.1) as film:
+        yield from film
+
+
+def _measure(name: str, frames: Callable[[], Iterable[object]]) -> None:
+    start, used = time.perf_counter(), _processor_seconds()
+    for _ in frames():
+        pass
+    used, elapsed = _processor_seconds() - used, time.perf_counter() - start
+    print(f"| {name} | {used / SECONDS:.2f} | {elapsed / SECONDS:.2f} |")
+
+
+def _processor_seconds() -> float:
+    """Of this process and of its ended children."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+if __name__ == "__main__":
+    main()
