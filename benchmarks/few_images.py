@@ -67,7 +67,7 @@ def main() -> None:
                 print(json.dumps(line), file=file)
             print(line, flush=True)
     print(_table(accuracies))
-    _draw(accuracies).savefig(IMAGES / "few-images.png", dpi=150)
+    _plot(accuracies).savefig(IMAGES / "few-images.png", dpi=150)
 
 
 def _trials() -> Iterator[Trial]:
@@ -97,9 +97,18 @@ def _measure(trial: Trial, train: Sequence[Face], valid: Sequence[Face]) -> floa
     if trial.way == SHIPPED:
         classifier, _ = load_classifier(default_model_path())
     else:
-        drawn = random.Random(trial.seed).sample(train, trial.images)
+        drawn = _draw_faces(train, trial.images, trial.seed)
         classifier = _train(trial, [change(face) for face in drawn], change, valid)
     return evaluate(classifier, tested, labels, LABELS_READING).accuracy
+
+
+def _draw_faces(train: Sequence[Face], images: int, seed: int) -> Sequence[Face]:
+    """Draw faces, and draw again while a label has none."""
+    generator, labels = random.Random(seed), {face.label for face in train}
+    while True:
+        drawn = generator.sample(train, images)
+        if {face.label for face in drawn} == labels:
+            return drawn
 
 
 def _merge(face: Face) -> Face:
@@ -141,7 +150,7 @@ def _cell(values: Sequence[float]) -> str:
     return f"{mean(values):.1%}{spread}"
 
 
-def _draw(accuracies: dict[Trial, float]) -> Figure:
+def _plot(accuracies: dict[Trial, float]) -> Figure:
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     panels = figure.subplots(1, 2)
     for axes, task in zip(panels, (OWN, TWO), strict=True):
