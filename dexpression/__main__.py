@@ -393,7 +393,7 @@ def _add_option(parser: _Parser, field: Field[Any]) -> None:
         default=default,
         choices=field.metadata["choices"] or None,
         type=field.metadata["parse"],
-        help=f"{plain_meaning(field)} (default: {'none' if default is None else default})",
+        help=f"{plain_meaning(field)} (default: {default})",
     )
 
 

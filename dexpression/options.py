@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import Field, field
+from pathlib import Path
 from typing import Any
 
 
@@ -44,12 +45,12 @@ def is_allowed(field: Field[Any], value: Any) -> bool:
 
 
 def allowed_values(field: Field[Any]) -> str:
-    """The allowed values in words, such as `1 to 65535`, `1 or more` or `five or seven`; empty for any text."""
+    """The allowed values in words, such as `1 to 65535`, `five or seven` or `False or True`; empty for any text."""
     choices, between = field.metadata["choices"], field.metadata["between"]
     if choices:
         return " or ".join(choices)
     if between is None:
-        return "no or yes" if field.metadata["parse"] is bool else ""
+        return {bool: "False or True", Path: "path"}.get(field.metadata["parse"], "")
     lowest, highest = between
     return f"{lowest} or more" if highest == math.inf else f"{lowest} to {highest}"
 

@@ -86,7 +86,7 @@ def test_other_values_nan_and_other_types_are_not_allowed(name, value):
         ("name", "five or seven"),
         ("text", ""),
         ("limit", "1 to 10"),
-        ("quiet", "no or yes"),
+        ("quiet", "False or True"),
     ],
 )
 def test_allowed_values_are_described_in_words(name, words):

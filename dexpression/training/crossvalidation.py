@@ -16,7 +16,6 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from torch import nn
 
-from dexpression.artifact.manifest import Manifest
 from dexpression.errors import DataError
 from dexpression.labels import LABELS_READING
 from dexpression.network.loss import default_readouts
@@ -25,7 +24,7 @@ from dexpression.training.data import distinct_faces, read_labelled
 from dexpression.training.digests import warn_of_overlap
 from dexpression.training.evaluation import Evaluation, confusion_table, evaluate_learner
 from dexpression.training.face_set import Face
-from dexpression.training.fitting import create_learner, fit, prepare_split
+from dexpression.training.fitting import Start, create_learner, fit, prepare_split
 from dexpression.training.plan import describe_plan
 from dexpression.training.recipe import Recipe
 
@@ -67,14 +66,17 @@ def crossvalidate(
     cropper = FaceCropper(recipe.image_size, recipe.detect, runs / "crops")
     faces = distinct_faces(read_labelled(source, recipe.labels, cropper).faces)
     results: list[Evaluation] = []
+    start: Start | None = None
     for train, valid in _folds(faces, folds, group_by, recipe.seed):
-        dataloaders, fitted = prepare_split(train, valid, recipe, runs)
-        learner = create_learner(dataloaders, fitted)
+        # All folds have the recipe and the start of the first one, even if another export replaces it meanwhile.
+        dataloaders, recipe = prepare_split(train, valid, recipe, runs)
+        learner = create_learner(dataloaders, recipe, start)
+        start = learner.start
         if not results:
-            logger.info("%s", describe_plan(learner, fitted))
-            if fitted.start:
-                warn_of_overlap(Manifest.of_export(fitted.start), faces, "start")
-        fit(learner, fitted, runs)
+            logger.info("%s", describe_plan(learner, recipe, folds))
+            if start:
+                warn_of_overlap(start.manifest, faces, "start")
+        fit(learner, recipe, runs)
         # The fitted ones saw the labels of the tested faces.
         learner.loss_func.readouts = nn.ModuleDict(default_readouts(learner.model.heads))
         *_, evaluation = evaluate_learner(learner)[LABELS_READING].values()  # of the most labels

@@ -13,7 +13,7 @@ from PIL import Image
 
 from dexpression.errors import DataError
 from dexpression.files import printable
-from dexpression.labels import LABELS_READING, PEOPLE_READING, ReadingName, find_label, sort_labels
+from dexpression.labels import LABELS_READING, PEOPLE_READING, ReadingName, find_label, sort_labels, to_label
 
 Split = Literal["train", "valid", "test"]
 CropDetect = Literal["auto", "always", "never"]  # how the face of a labelled picture is found; see `FaceCropper`
@@ -127,7 +127,7 @@ class FaceSet:
         splits = Counter(face.split or "unsplit" for face in self.faces)
         counts = ", ".join(f"{count} {split}" for split, count in splits.items())
         lines = [f"{printable(self.name)}: {len(self.faces)} faces ({counts})"]
-        renamed = {name: label for name, label in self.labels_of_folders.items() if name.upper() != label}
+        renamed = {name: label for name, label in self.labels_of_folders.items() if to_label(name) != label}
         own = [label for label in self.labels() if find_label(label) is None]
         if renamed:
             lines.append(

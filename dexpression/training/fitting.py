@@ -8,7 +8,7 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import fastai.callback.progress  # noqa: F401  # progress bars, and Learner.no_bar
 import torch
@@ -56,6 +56,13 @@ MOMENTUM = 0.95  # constant: the one-cycle schedule varies it for AdamW, but Muo
 logger = logging.getLogger(__name__)
 
 
+class Start(NamedTuple):
+    """The export that a run starts from. It is read once, since another may replace it while the run goes on."""
+
+    network: DeXpression
+    manifest: Manifest
+
+
 def prepare_run(source: Path, recipe: Recipe, runs: Path, votes: Path | None = None) -> tuple[DataLoaders, Recipe]:
     """Read the faces of `source` into DataLoaders, and give every option of the recipe its value.
 
@@ -91,22 +98,28 @@ def resolve_precision(recipe: Recipe, dataloaders: DataLoaders, runs: Path) -> R
     if recipe.precision != "auto":
         return recipe
     bfloat16, float32 = (dataclasses.replace(recipe, precision=name) for name in ("bfloat16", "float32"))
+    start = Manifest.of_export(recipe.start) if recipe.start else None
     for begun in (bfloat16, float32):
-        if run_folder(dataloaders, begun, runs).exists():
+        if run_folder(dataloaders, begun, runs, start).exists():
             return begun
     return bfloat16 if is_faster_in_bfloat16(dataloaders.device) else float32
 
 
-def create_learner(dataloaders: DataLoaders, recipe: Recipe) -> Learner:
-    """Create a learner before its training; the same recipe, which `prepare_run` gives, makes the same weights."""
+def create_learner(dataloaders: DataLoaders, recipe: Recipe, start: Start | None = None) -> Learner:
+    """Create a learner before its training; the same recipe, which `prepare_run` gives, makes the same weights.
+
+    `start` is what `recipe.start` names, if it was read before.
+    """
     if recipe.precision == "auto":
         raise RecipeError("precision is auto. Choose bfloat16 or float32, or call prepare_run first.")
+    if recipe.start and not start:
+        start = Start(*load_network(recipe.start))
     set_seed(recipe.seed)
-    network = _start_network(recipe.start, dataloaders, recipe) if recipe.start else _new_network(dataloaders, recipe)
+    network = _start_network(start, dataloaders, recipe) if start else _new_network(dataloaders, recipe)
     device = dataloaders.device
     # Channels last: on a CPU the pooling beside a FeatEx block's convolutions takes a fifth of the time.
     network = network.to(device).to(memory_format=torch.channels_last)
-    return Learner(
+    learner = Learner(
         dataloaders,
         network,
         loss_func=EmotionLoss(
@@ -121,6 +134,8 @@ def create_learner(dataloaders: DataLoaders, recipe: Recipe) -> Learner:
         cbs=[Bfloat16(device.type)] if recipe.precision == "bfloat16" else [],
         path=Path("runs"),  # where fastai's learning rate finder keeps the weights that it puts back
     )
+    learner.start = start
+    return learner
 
 
 def fit(learner: Learner, recipe: Recipe, runs: Path) -> Path:
@@ -129,7 +144,7 @@ def fit(learner: Learner, recipe: Recipe, runs: Path) -> Path:
     Afterwards the learner has the averaged weights and is calibrated. Raises RecipeError or BrokenCheckpoint.
     """
     known = _known_network(learner, recipe) if recipe.start_share or recipe.teacher_share else None
-    folder = run_folder(learner.dls, recipe, runs)
+    folder = run_folder(learner.dls, recipe, runs, learner.start and learner.start.manifest)
     folder.mkdir(parents=True, exist_ok=True)
     logger.info("Checkpoints of this run: %s", folder)
     checkpoint = Checkpoint(folder / "checkpoint.pth", learner.dls.device)
@@ -166,13 +181,13 @@ def _callbacks(recipe: Recipe, teacher: nn.Module | None) -> list[Callback]:
     return callbacks
 
 
-def run_folder(dataloaders: DataLoaders, recipe: Recipe, runs: Path) -> Path:
-    """The folder of a run: its name is a digest of the data and of the options that decide what is learned.
+def run_folder(dataloaders: DataLoaders, recipe: Recipe, runs: Path, start: Manifest | None = None) -> Path:
+    """The folder of a run: its name is a digest of the data, the start, and the options that decide what is learned.
 
     So a run never continues from the checkpoint of another.
     """
     ignored = "start_share", "labels", "detect"  # the first changes the result of a run, the others are in the data
-    learned = {name: value for name, value in recipe.facts().items() if name not in ignored}
+    learned = {name: value for name, value in recipe.facts(start).items() if name not in ignored}
     identity = json.dumps([learned, fingerprint(dataloaders)], sort_keys=True)
     return runs / f"{recipe.network}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
 
@@ -209,21 +224,21 @@ def _new_network(dataloaders: DataLoaders, recipe: Recipe) -> DeXpression:
     return build_network(recipe.network, len(dataloaders.vocab), heads, recipe.image_size)
 
 
-def _start_network(start: Path, dataloaders: DataLoaders, recipe: Recipe) -> DeXpression:
-    """The network of the recipe with the weights of an export; raises RecipeError if it is another network.
+def _start_network(start: Start, dataloaders: DataLoaders, recipe: Recipe) -> DeXpression:
+    """The network of the recipe with the weights of the start; raises RecipeError if it is another network.
 
-    Labels that the export does not know get random weights in the last layer, and a head for votes that it does not
+    Labels that the start does not know get random weights in the last layer, and a head for votes that it does not
     have gets those of its head for labels.
     """
-    started, manifest = load_network(start)
+    manifest = start.manifest
     given, wanted = (manifest.network["name"], manifest.image_size), (recipe.network, recipe.image_size)
     if given != wanted:
         raise RecipeError(
-            f"The export in {start.name} is the network {given[0]} for {given[1]}x{given[1]} pixels; this run is for "
+            f"The export in {recipe.start} is the network {given[0]} for {given[1]}x{given[1]} pixels; this run is for "
             f"{wanted[0]}. Choose --network {given[0]}, or --from-scratch."
         )
     network = _new_network(dataloaders, recipe)
-    copy_weights(started, network, manifest.labels, list(dataloaders.vocab))
+    copy_weights(start.network, network, manifest.labels, list(dataloaders.vocab))
     return network
 
 
@@ -259,11 +274,10 @@ def _rows(network: DeXpression) -> tuple[Tensor, Tensor]:
 
 def _known_network(learner: Learner, recipe: Recipe) -> nn.Module:
     """The network of the start for the labels of the run; raises RecipeError if the start does not know one."""
-    start = cast(Path, recipe.start)
-    unknown = set(learner.dls.vocab) - set(Manifest.of_export(start).labels)
+    unknown = set(learner.dls.vocab) - set(learner.start.manifest.labels)
     if unknown:
         raise RecipeError(
             f"The start does not know {', '.join(sorted(unknown))}. Set teacher_share and start_share to 0."
         )
-    network = _start_network(start, learner.dls, recipe)
+    network = _start_network(learner.start, learner.dls, recipe)
     return network.to(learner.dls.device).to(memory_format=torch.channels_last)

@@ -146,10 +146,9 @@ class Recipe:
         """Pixels a side of the faces that the trained network takes."""
         return IMAGE_SIZES[self.network][1]
 
-    def facts(self) -> dict[str, Any]:
-        """The options as JSON takes them; `start` becomes the digest of that export, not its path."""
-        start = self.start and Manifest.of_export(self.start).sha256
-        return dataclasses.asdict(self) | {"start": start}
+    def facts(self, start: Manifest | None) -> dict[str, Any]:
+        """The options as JSON takes them; `start`, given by its manifest, becomes a digest instead of a path."""
+        return dataclasses.asdict(self) | {"start": start.sha256 if start else None}
 
 
 def _start_share(start: Path | None, labels: Collection[str]) -> float:

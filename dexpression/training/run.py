@@ -43,8 +43,8 @@ def train(
     dataloaders, recipe = prepare_run(source, recipe, runs, votes)
     learner = create_learner(dataloaders, recipe)
     logger.info("%s", describe_plan(learner, recipe))
-    if recipe.start:
-        warn_of_overlap(Manifest.of_export(recipe.start), dataloaders.valid_ds.items, "start")
+    if learner.start:
+        warn_of_overlap(learner.start.manifest, dataloaders.valid_ds.items, "start")
     fit(learner, recipe, runs)
     return export_run(learner, recipe, source.resolve().name, output, force)
 
@@ -64,12 +64,12 @@ def export_run(learner: Learner, recipe: Recipe, data_name: str, output: Path, f
         logger.info("%s", comparison.report())
     if comparison and comparison.is_worse and not force:
         raise WorseModel(
-            f"The new model is worse than the one in {output}, which stays. Nothing was exported. Give --force to "
-            "replace it all the same; the finished run is not trained again."
+            f"The new model is worse than the one in {output}, which stays. Nothing was exported. Give --force, or set "
+            "force = True in the notebook, to replace it all the same; the finished run is not trained again."
         )
-    start = Manifest.of_export(recipe.start) if recipe.start else None
+    start = learner.start and learner.start.manifest
     facts = {
-        "recipe": recipe.facts(),
+        "recipe": recipe.facts(start),
         "data": {
             "name": data_name,
             "images": images_per_label(learner.dls),

@@ -7,11 +7,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from fastai.callback.core import CancelFitException
+from fastai.callback.core import Callback, CancelFitException
+from fastai.data.core import DataLoader, DataLoaders
+from fastai.learner import Learner
 from torch import nn
 
 from dexpression.training import callbacks
 from dexpression.training.callbacks import (
+    FixedStatistics,
     ProgressiveResizing,
     SeedEpochs,
     StopEarly,
@@ -57,6 +60,25 @@ def test_each_epoch_has_its_own_seed_whatever_was_drawn_before():
     assert drawn[0] == drawn[2]
     assert drawn[0][0] != drawn[1][0]
     assert drawn[0][1] != drawn[1][1]
+
+
+def normalisation_after(*callbacks: Callback) -> nn.BatchNorm2d:
+    """A normalisation after two epochs, each with a validation, on maps whose mean is 5 and variance 9."""
+    torch.manual_seed(0)
+    maps = [(5 + 3 * torch.randn(1, 4, 4), torch.zeros(1, 4, 4)) for _ in range(8)]
+    dataloaders = DataLoaders(*(DataLoader(maps, bs=4) for _ in range(2)))
+    network = nn.Sequential(nn.BatchNorm2d(1))
+    learner = Learner(dataloaders, network, loss_func=nn.functional.mse_loss, cbs=callbacks)
+    with learner.no_bar(), learner.no_logging():
+        learner.fit(2)
+    return network[0]
+
+
+def test_fixed_statistics_stay_as_the_start_has_them_while_the_weights_learn():
+    learned, fixed = normalisation_after(), normalisation_after(FixedStatistics())
+    assert learned.running_mean.item() > 1
+    assert (fixed.running_mean.item(), fixed.running_var.item()) == (0, 1)
+    assert fixed.weight.item() != 1
 
 
 def averaged(decay: float, values: Sequence[float]) -> WeightAverage:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import pickle
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from fastai.callback.core import Callback
 from fastai.learner import Learner
 
 from dexpression.artifact.export import load_exported
+from dexpression.artifact.manifest import Manifest
 from dexpression.errors import BrokenCheckpoint, RecipeError
 from dexpression.labels import SEVEN
 from dexpression.network.architecture import DeXpression
@@ -162,12 +164,14 @@ def test_a_run_is_named_by_the_options_that_decide_what_it_learns(split_folders,
 
 
 def test_the_start_names_a_run_wherever_it_lies_and_its_share_does_not(
-    split_folders, tmp_path, exported_learner, model
+    split_folders, tmp_path, exported_learner, other_model, model
 ):
     dataloaders, recipe = prepare_run(split_folders, from_start(exported_learner), tmp_path)
-    changes = {"start": model.parent}, {"start_share": 0.5}, {"start": None, "from_scratch": True}
-    others = [run_folder(dataloaders, dataclasses.replace(recipe, **change), tmp_path) for change in changes]
-    assert [folder == run_folder(dataloaders, recipe, tmp_path) for folder in others] == [True, True, False]
+    first, other = (Manifest.of_export(start) for start in (exported_learner, other_model))
+    folder = run_folder(dataloaders, recipe, tmp_path, first)
+    for change in ({"start": model.parent}, {"start_share": 0.5}):
+        assert run_folder(dataloaders, dataclasses.replace(recipe, **change), tmp_path, first) == folder
+    assert folder not in (run_folder(dataloaders, recipe, tmp_path, start) for start in (other, None))
 
 
 def test_rare_labels_weigh_more_and_the_mean_weight_of_the_images_is_1(tmp_path):
@@ -415,6 +419,21 @@ def test_a_result_has_its_share_of_the_start(split_folders, tmp_path, exported_l
     start, trained, given = (one.model.stem[0][0].weight for one in (load_exported(exported_learner)[0], plain, mixed))
     assert not torch.allclose(trained, start, atol=1e-6)
     assert torch.allclose(given, 0.75 * trained + 0.25 * start, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_another_export_that_replaces_the_start_during_a_run_changes_neither_its_weights_nor_its_name(
+    split_folders, tmp_path, exported_learner, other_model, model
+):
+    options = {"epochs": 1, "start_share": 0.5, "teacher_share": 0.5}
+    expected = fitted(split_folders, tmp_path / "runs", from_start(exported_learner, **options))
+    dataloaders, recipe = prepare_run(split_folders, from_start(model, **options), tmp_path)
+    learner = create_learner(dataloaders, recipe)
+    shutil.copytree(other_model.parent, model.parent, dirs_exist_ok=True)
+    with learner.no_bar(), learner.no_logging():
+        folder = fit(learner, recipe, tmp_path / "others")
+    assert have_same_weights(learner, expected)
+    assert (tmp_path / "runs" / folder.name).exists()
 
 
 def test_weights_and_statistics_are_averaged_with_those_of_the_start():

@@ -56,6 +56,23 @@ def test_known_names_and_others_may_be_mixed_and_the_report_says_what_each_was_t
     assert "Folders taken for labels: anger for ANGRY\nLabels of your own: BORED" in found.report()
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("m\u00fcde", None),
+        ("mu\u0308de", None),  # in two code points, as some systems write it
+        ("M\u00fcde ", None),
+        ("anger", "anger for ANGRY"),
+        ("Happiness", "Happiness for HAPPY"),
+    ],
+)
+def test_the_report_says_what_a_folder_was_taken_for_only_where_a_person_sees_a_difference(tmp_path, name, shown):
+    report = read(write_class_folders(tmp_path, 1, ("SAD", "FEAR"), names=("sad", name))).report()
+    assert [line for line in report.splitlines() if line.startswith("Folders taken for labels: ")] == (
+        [f"Folders taken for labels: {shown}"] if shown else []
+    )
+
+
 def test_two_folders_of_one_label_are_one_class(tmp_path):
     found = read(write_class_folders(tmp_path, 2, ("HAPPY", "SAD"), names=("happy", "happiness")))
     assert counts(found) == {(None, "HAPPY"): 4}

@@ -23,6 +23,17 @@ def cells() -> list[dict[str, object]]:
     return json.loads(NOTEBOOK.read_text())["cells"]
 
 
+def table_below(cells: list[dict[str, object]], text: str) -> str:
+    """The HTML table below the cell that has this text in its source."""
+    [table] = [
+        "".join(output["data"]["text/html"])
+        for cell in cells
+        for output in cell.get("outputs", [])
+        if text in "".join(cell["source"]) and output["output_type"] == "execute_result"
+    ]
+    return table
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1_200)
 def test_the_notebook_trains_and_exports_a_model_that_loads(split_folders, tmp_path):
@@ -48,15 +59,14 @@ def test_the_notebook_trains_and_exports_a_model_that_loads(split_folders, tmp_p
     assert finished.returncode == 0, finished.stderr[-3000:]
     assert len(Predictor.load(tmp_path / "model").classifier.labels) == 5
     assert "No server answers" in (tmp_path / "run.ipynb").read_text()
+    table = table_below(json.loads((tmp_path / "run.ipynb").read_text())["cells"], "worst = ")
+    mistakes = re.findall(r"<td>valid/.*</td>\s*<td>(.*)</td>\s*<td>(.*)</td>", table)  # label, prediction
+    assert mistakes
+    assert all(label != predicted for label, predicted in mistakes)
 
 
 def test_the_committed_notebook_shows_every_option_of_its_run(cells):
-    [table] = [
-        "".join(output["data"]["text/html"])
-        for cell in cells
-        for output in cell.get("outputs", [])
-        if "describe_recipe(" in "".join(cell["source"])
-    ]
+    table = table_below(cells, "describe_recipe(")
     [options] = re.findall(r"^options = (\{.*?\})", "".join(cells[1]["source"]), re.MULTILINE)
     for name, value in vars(Recipe(**ast.literal_eval(options))).items():
         assert f"<th>{name}</th>\n      <td>{value}</td>" in table

@@ -30,8 +30,8 @@ from tests.support.server import ROOT
         ("blur", 2.1, "0.0 to 2.0"),
         ("weight_decay", float("nan"), "0.0 to 1.0"),
         ("teacher_share", 1.1, "0.0 to 1.0"),
-        ("from_scratch", "yes", "no or yes"),
-        ("from_scratch", 1, "no or yes"),
+        ("from_scratch", "yes", "False or True"),
+        ("from_scratch", 1, "False or True"),
     ],
 )
 def test_a_value_out_of_range_is_refused_with_its_range(name, value, allowed):
@@ -143,13 +143,14 @@ def test_the_paper_network_starts_from_scratch_unless_an_export_is_named(exporte
 
 
 def test_facts_are_all_options_as_json_takes_them():
-    facts = Recipe(epochs=5).facts()
+    facts = Recipe(epochs=5).facts(start=None)
     assert json.loads(json.dumps(facts)) == facts
     assert facts == {field.name: field.default for field in dataclasses.fields(Recipe)} | {"epochs": 5}
 
 
 def test_facts_record_the_digest_of_the_start_wherever_it_lies(exported_learner, model):
-    digests = {Recipe(start=start).facts()["start"] for start in (exported_learner, model, model.parent)}
+    starts = (exported_learner, model, model.parent)
+    digests = {Recipe(start=start).facts(Manifest.of_export(start))["start"] for start in starts}
     assert digests == {Manifest.read(export_paths(model).manifest).sha256}
 
 
@@ -163,12 +164,13 @@ def test_the_description_has_a_row_for_each_option_with_its_value_range_and_mean
     by_option = {row["option"]: row for row in rows}
     assert (by_option["epochs"]["value"], by_option["epochs"]["allowed"]) == ("5", "1 to 10000")
     assert by_option["labels"]["allowed"] == "auto or five or seven or eight or own"
-    assert (by_option["from_scratch"]["value"], by_option["from_scratch"]["allowed"]) == ("False", "no or yes")
+    assert (by_option["from_scratch"]["value"], by_option["from_scratch"]["allowed"]) == ("False", "False or True")
+    assert (by_option["start"]["value"], by_option["start"]["allowed"]) == ("None", "path")
     assert all(row["meaning"] for row in rows)
 
 
 def test_the_table_of_the_documents_has_every_option_with_its_default_range_and_meaning():
     document = (ROOT / "docs" / "training.md").read_text()
     for row in describe_recipe(Recipe()):
-        option, value = row["option"].replace("_", "-"), row["value"].replace("None", "none")
-        assert f"| `--{option}` | `{value}` | {row['allowed'] or 'path'} | {row['meaning']} |" in document
+        option = row["option"].replace("_", "-")
+        assert f"| `--{option}` | `{row['value']}` | {row['allowed']} | {row['meaning']} |" in document

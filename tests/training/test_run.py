@@ -18,7 +18,7 @@ from dexpression.artifact.manifest import ExportPaths, Manifest, export_paths, f
 from dexpression.labels import FIVE
 from dexpression.prediction import Predictor
 from dexpression.settings import Settings
-from dexpression.training import fitting
+from dexpression.training import fitting, run
 from dexpression.training.crops import FaceCropper
 from dexpression.training.digests import trained_on
 from dexpression.training.fitting import create_learner, fit, prepare_run
@@ -118,6 +118,18 @@ def test_a_network_with_a_head_for_votes_can_continue_on_faces_without_votes_and
     assert (first.readings, last.readings) == (["people", "labels"], ["labels"])
     assert first.results["people"]["seven"]["n"] == 7
     assert last.recipe["start"] == first.sha256
+
+
+def test_the_manifest_records_the_start_that_was_trained_and_not_one_that_replaced_it_during_the_run(
+    split_folders, tmp_path, model, other_model, monkeypatch
+):
+    start = Manifest.of_export(model)
+    monkeypatch.setattr(
+        run, "describe_plan", lambda *_: shutil.copytree(other_model.parent, model.parent, dirs_exist_ok=True)
+    )
+    recipe = dataclasses.replace(ONE_EPOCH, start=model, from_scratch=False)
+    assert train(split_folders, recipe, tmp_path / "next", tmp_path / "runs").recipe["start"] == start.sha256
+    assert Manifest.of_export(model).sha256 != start.sha256
 
 
 def test_label_sets_and_votes_that_no_face_has_are_left_out_of_the_results(tmp_path):
