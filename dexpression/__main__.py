@@ -233,7 +233,12 @@ def _add_predict(commands: Commands, model: _Parser) -> None:
         help="write each face into a folder of its label in DIR, such as DIR/happy; move the wrong ones, and train on "
         "DIR",
     )
-    _add_detect(predict, get_args(Detect), "; tiles: find small faces of large pictures too, which takes longer")
+    _add_detect(
+        predict,
+        get_args(Detect),
+        "; thorough: in all, without a quick search first; tiles: find small faces of large pictures too, which takes "
+        "longer",
+    )
     predict.set_defaults(command=_predict)
 
 

@@ -1,9 +1,9 @@
 """Detect the faces in a picture, and crop them as FER2013 frames faces.
 
-The detector is YuNet (Wu, Peng and Yu 2023, MIT licence). Its weights lie in yunet/. It runs in onnxruntime, not in
-OpenCV's `FaceDetectorYN`. For pictures from 640x480 pixels it finds the same faces in 0.5 to 0.7
-of the time (benchmarks/detectors.py). One session serves all threads, while a shared `FaceDetectorYN` crashes the
-process. Smaller pictures take longer than in OpenCV, since the input of the weights is a fixed square.
+The detector is YuNet (Wu, Peng and Yu 2023, MIT licence). Its weights lie in yunet/. It runs in onnxruntime, where one
+session serves all threads; OpenCV's `FaceDetectorYN` finds the same faces, but one that threads share crashes the
+process. A picture is searched at 320 pixels first, which takes a quarter of the time of 640 pixels
+(benchmarks/detectors.py).
 """
 
 from __future__ import annotations
@@ -21,9 +21,16 @@ from dexpression.picture import Box, to_grey
 from dexpression.reading import MIN_FACE_CONFIDENCE
 from dexpression.shipped import DETECTOR_WEIGHTS
 
-WEIGHTS_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
+# Of the file that tests/support/yunet.py makes of OpenCV Zoo's.
+WEIGHTS_SHA256 = "1dcfa429b8bb4a42783fb55c2bdce5643d3c848d37369c258ba931bbd6aac595"
 
-SIDE = 640  # pixels of the detector's input; at a long side of 2560, half of the faces would be missed
+SIDE = 640  # pixels of the picture's long side for the detector; at 2560, half of the faces would be missed
+QUICK_SIDE = 320  # pixels of it in the first, quick search
+# The quick search is enough if all that it finds is certain. The faces that it misses beside others are small; of most
+# of them, it has seen something. Of drawn scenes, these bounds lose 0.2 points of the faces (benchmarks/detectors.py).
+SMALL_FACE = 24  # pixels in the quick search: the square root of a box's area
+POSSIBLE = 0.3  # confidence from which something may be a face
+POSSIBLE_SMALL = 0.05  # the same for small faces
 # Pixels that neighbouring tiles have in common. What is larger than that may be cut by every tile; in pictures of up to
 # 12 megapixels, the whole picture at 640 pixels shows it large enough.
 TILE_OVERLAP = 160
@@ -51,7 +58,7 @@ class FaceDetector:
     def __init__(self, weights: bytes, min_confidence: float = MIN_FACE_CONFIDENCE, threads: int | None = None) -> None:
         self._session = open_session(weights, threads)
         self._min_confidence = min_confidence
-        self._outputs = [output.name for output in self._session.get_outputs()]
+        self._outputs = [f"{name}_{stride}" for name in ("cls", "obj", "bbox") for stride in STRIDES]
 
     @classmethod
     def load(cls, min_confidence: float = MIN_FACE_CONFIDENCE, threads: int | None = None) -> FaceDetector:
@@ -72,12 +79,13 @@ class FaceDetector:
             )
         return cls(weights, min_confidence, threads)
 
-    def find_faces(self, picture: Image.Image, in_tiles: bool = False) -> list[FoundFace]:
+    def find_faces(self, picture: Image.Image, in_tiles: bool = False, thoroughly: bool = False) -> list[FoundFace]:
         """Find the at most 64 largest faces in a picture of mode L or RGB, largest first; an empty list if none.
 
+        `thoroughly`: search at 640 pixels at once, even if 320 pixels are likely to show all faces.
         `in_tiles`: also look at each part of 640x640 pixels by itself, which finds smaller faces, at most 512.
         """
-        found = [self._detect(picture)]
+        found = [self._detect(picture, SIDE) if in_tiles or thoroughly else self._detect_quickly(picture)]
         if in_tiles and max(picture.size) > SIDE:
             found += [self._detect_in_tile(picture, left, top) for left, top in tile_corners(picture.size)]
         corners, confidence = (np.concatenate(part) for part in zip(*found, strict=True))
@@ -89,19 +97,32 @@ class FaceDetector:
         largest = kept[np.argsort(-_area(corners[kept]), kind="stable")][:most]
         return [FoundFace(Box(*corners[index].tolist()), float(confidence[index])) for index in largest]
 
-    def _detect(self, picture: Image.Image) -> Detected:
-        """Detect faces in a picture that is scaled down to the size of the input."""
-        scale = min(1.0, SIDE / max(picture.size))
-        maps = self._session.run(self._outputs, {"input": _letterbox(picture, scale)})
-        outputs = {name: output[0] for name, output in zip(self._outputs, maps, strict=True)}
-        decoded = [_decode(outputs, stride, self._min_confidence) for stride in STRIDES]
+    def _detect_quickly(self, picture: Image.Image) -> Detected:
+        """Detect faces at 320 pixels; at 640 if there is none, or if there may be others."""
+        if max(picture.size) > QUICK_SIDE:
+            corners, confidence = self._detect(picture, QUICK_SIDE, min(POSSIBLE_SMALL, self._min_confidence))
+            small = np.sqrt(_area(corners)) * QUICK_SIDE / max(picture.size) < SMALL_FACE
+            certain = confidence >= self._min_confidence
+            possible = ~certain & (small | (confidence >= POSSIBLE))
+            if certain.any() and not small[certain].any() and _overlap_all(corners[possible], corners[certain]):
+                return corners[certain], confidence[certain]
+        return self._detect(picture, SIDE)
+
+    def _detect(self, picture: Image.Image, side: int, min_confidence: float | None = None) -> Detected:
+        """Detect faces in a picture whose long side is scaled down to `side` pixels."""
+        scale = min(1.0, side / max(picture.size))
+        pixels = _to_input(picture, scale)
+        outputs = self._session.run(self._outputs, {"input": pixels})
+        maps = {name: output[0] for name, output in zip(self._outputs, outputs, strict=True)}
+        least = self._min_confidence if min_confidence is None else min_confidence
+        decoded = [_decode(maps, stride, pixels.shape[3] // stride, least) for stride in STRIDES]
         corners, confidence = (np.concatenate(part) for part in zip(*decoded, strict=True))
         return corners / scale, confidence
 
     def _detect_in_tile(self, picture: Image.Image, left: int, top: int) -> Detected:
         """Detect the faces in one tile, without those that its edges cut: the neighbouring tile shows more of them."""
         right, bottom = min(left + SIDE, picture.width), min(top + SIDE, picture.height)
-        corners, confidence = self._detect(picture.crop((left, top, right, bottom)))
+        corners, confidence = self._detect(picture.crop((left, top, right, bottom)), SIDE)
         corners += [left, top, left, top]
         # At the edges of the picture, a face may reach beyond.
         least = np.array([left or -np.inf, top or -np.inf])
@@ -142,26 +163,31 @@ def _inside(position: float, largest: float) -> float:
     return min(max(position, 0.0), largest)
 
 
-def _letterbox(picture: Image.Image, scale: float) -> np.ndarray:
-    """Scale a picture into the top left corner of a black square: (1, 3, 640, 640), channels BGR, 0..255."""
+def _to_input(picture: Image.Image, scale: float) -> np.ndarray:
+    """Scale a picture, and fill it up with black at the right and the bottom, so that all strides divide its sides.
+
+    Returns (1, 3, height, width), channels BGR, 0..255.
+    """
     width, height = (max(1, round(side * scale)) for side in picture.size)
     if picture.size != (width, height):
-        picture = picture.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
-    square = np.zeros((SIDE, SIDE, 3), np.float32)
-    square[:height, :width] = np.asarray(picture.convert("RGB"))[:, :, ::-1]
-    return np.ascontiguousarray(square.transpose(2, 0, 1)[None])
+        # Averaging whole squares of pixels first is faster, and as many faces are found.
+        picture = picture.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=1.0)
+    whole = STRIDES[-1]
+    pixels = np.zeros((1, 3, -(-height // whole) * whole, -(-width // whole) * whole), np.float32)
+    pixels[0, :, :height, :width] = np.asarray(picture.convert("RGB")).transpose(2, 0, 1)[::-1]
+    return pixels
 
 
-def _decode(outputs: dict[str, np.ndarray], stride: int, min_confidence: float) -> Detected:
+def _decode(maps: dict[str, np.ndarray], stride: int, columns: int, min_confidence: float) -> Detected:
     """Decode one grid of YuNet's outputs into the corners (N, 4) and the confidence (N,) of faces.
 
     For each anchor point, YuNet gives a confidence, the offset of the box's centre from the point in strides, and the
-    logarithm of the box's size in strides.
+    logarithm of the box's size in strides. `columns` is the number of points in a row.
     """
-    confidence = np.sqrt(outputs[f"cls_{stride}"].clip(0, 1) * outputs[f"obj_{stride}"].clip(0, 1))[:, 0]
+    confidence = np.sqrt(maps[f"cls_{stride}"].clip(0, 1) * maps[f"obj_{stride}"].clip(0, 1))[:, 0]
     points = np.flatnonzero(confidence >= min_confidence)
-    row, column = np.divmod(points, SIDE // stride)
-    across, down, width, height = outputs[f"bbox_{stride}"][points].T
+    row, column = np.divmod(points, columns)
+    across, down, width, height = maps[f"bbox_{stride}"][points].T
     centre = np.stack([column + across, row + down], axis=1) * stride
     half = np.exp(np.stack([width, height], axis=1)) * stride / 2
     return np.concatenate([centre - half, centre + half], axis=1), confidence[points]
@@ -176,6 +202,13 @@ def _suppress_overlaps(corners: np.ndarray, confidence: np.ndarray) -> np.ndarra
         kept.append(candidates[0])
         candidates = candidates[overlap(corners[candidates[0]], corners[candidates]) <= MAX_OVERLAP]
     return np.array(kept, dtype=int)
+
+
+def _overlap_all(corners: np.ndarray, faces: np.ndarray) -> bool:
+    """Whether each of the boxes (N, 4) is one face with one of the faces (M, 4)."""
+    for face in faces:
+        corners = corners[overlap(face, corners) <= MAX_OVERLAP]
+    return not corners.size
 
 
 def _is_part(one: np.ndarray, others: np.ndarray) -> bool:

@@ -121,7 +121,8 @@ class Predictor:
         `picture`: the bytes of a file, a path, an open binary file, a PIL image, a Picture, or an array of pixels:
         (height, width) in grey or (height, width, 3) in RGB (OpenCV has BGR), in uint8 or as floats 0..1.
         `detect`: "always" detects faces; "auto" too, but treats a picture of at most 64x64 pixels as one face; "never"
-        treats the centred square of any picture as one face; "tiles" looks at each part of a large picture by itself,
+        treats the centred square of any picture as one face; "thorough" detects them at 640 pixels at once, without
+        the quick search that shows all faces of most pictures; "tiles" looks at each part of a large picture by itself,
         which finds smaller faces, at most 512, and takes much longer.
         `whole`: if no face is found, predict the centred square.
         `reading`: "people" follows what most people see in a face, "labels" the labels of the training data; without
@@ -135,7 +136,7 @@ class Predictor:
         if is_one_face(loaded, detect):
             face = FaceReading(loaded.to_original(_centred_square(image)), None, self._predict_whole(image, reading))
             return Reading(*size, [face], reading)
-        [faces] = self.read_faces([loaded], reading, in_tiles=detect == "tiles")
+        [faces] = self.read_faces([loaded], reading, detect)
         return Reading(*size, faces, reading, self._predict_whole(image, reading) if whole and not faces else None)
 
     def video(
@@ -161,11 +162,12 @@ class Predictor:
             yield from read_frames(self, film, chosen, max_faces)
 
     def read_faces(
-        self, pictures: Sequence[Picture], reading: ReadingName, in_tiles: bool = False
+        self, pictures: Sequence[Picture], reading: ReadingName, detect: Detect = "always"
     ) -> list[list[FaceReading]]:
         """Detect the faces in each picture, largest first, and predict those of all pictures together."""
         size = self.classifier.image_size
-        found = [self._detector.find_faces(picture.image, in_tiles) for picture in pictures]
+        in_tiles, thoroughly = detect == "tiles", detect == "thorough"
+        found = [self._detector.find_faces(picture.image, in_tiles, thoroughly) for picture in pictures]
         crops = [
             crop_face(picture.image, face.box, size)
             for picture, faces in zip(pictures, found, strict=True)

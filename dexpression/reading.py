@@ -11,8 +11,9 @@ from dexpression.labels import UNKNOWN, ReadingName, list_labels
 from dexpression.picture import MIN_SHORT_SIDE, Box
 
 # auto: detect faces, but treat a picture of at most 64x64 pixels as one face. always: detect faces in any picture.
-# never: treat the centred square as one face. tiles: as always, and in each part of the picture by itself.
-Detect = Literal["auto", "always", "never", "tiles"]
+# never: treat the centred square as one face. thorough: as always, but without a quick search first. tiles: thorough,
+# and in each part of the picture by itself.
+Detect = Literal["auto", "always", "never", "thorough", "tiles"]
 # Pixels that the shorter side keeps for tiles. A picture of 12 megapixels keeps all, and its tiles are 48.
 MIN_TILED_SIDE = 2000
 

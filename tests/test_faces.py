@@ -13,17 +13,27 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 from skimage.data import coffee
 
 from dexpression import faces
 from dexpression.errors import DigestMismatch, MissingArtifact
-from dexpression.faces import MAX_OVERLAP, SIDE, TILE_OVERLAP, FaceDetector, crop_face, overlap, tile_corners
+from dexpression.faces import (
+    MAX_OVERLAP,
+    QUICK_SIDE,
+    SIDE,
+    TILE_OVERLAP,
+    FaceDetector,
+    crop_face,
+    overlap,
+    tile_corners,
+)
 from dexpression.picture import Box, read_picture
 from dexpression.reading import MIN_FACE_CONFIDENCE
 from dexpression.shipped import DETECTOR_WEIGHTS
 from tests.support.faces import encode_turned
 from tests.support.server import ROOT
+from tests.support.yunet import open_shapes
 
 FACE = Box(178, 63, 268, 176)  # in the portrait
 
@@ -55,6 +65,73 @@ def test_the_face_is_found_in_pictures_of_any_size_in_grey_and_in_colour(detecto
     assert share(face.box, expected) > 0.8
 
 
+def test_the_detector_takes_any_size_that_its_largest_stride_divides():
+    content = DETECTOR_WEIGHTS.read_bytes()
+    assert open_shapes(content) == content
+
+
+def test_a_large_face_alone_is_found_in_the_quick_search(detector, portrait, monkeypatch):
+    sides = searched(monkeypatch)
+    for _ in range(2):
+        assert len(detector.find_faces(portrait)) == 1
+    assert sides == [QUICK_SIDE] * 2
+    detector.find_faces(portrait, thoroughly=True)
+    assert sides[2:] == [SIDE]
+
+
+def test_pictures_with_a_small_face_or_none_are_searched_at_640_pixels_too(detector, portrait, monkeypatch):
+    sides = searched(monkeypatch)
+    beside = portrait.copy()
+    beside.paste(portrait.resize((110, 110)), (400, 0))  # a face of 19 pixels
+    for picture, count in ((beside, 2), (portrait.resize((100, 100)), 1), (Image.fromarray(coffee()), 0)):
+        assert len(detector.find_faces(picture)) == count
+    assert sides == [QUICK_SIDE, SIDE, SIDE, QUICK_SIDE, SIDE]  # a picture of 100 pixels is searched as it is
+
+
+def test_a_picture_with_an_uncertain_face_beside_a_certain_one_is_searched_at_640_pixels_too(portrait, monkeypatch):
+    face, pair = portrait.crop((100, 0, 340, 240)).resize((320, 320)), Image.new("RGB", (640, 320))
+    pair.paste(face, (0, 0))
+    pair.paste(face.filter(ImageFilter.GaussianBlur(12)), (320, 0))
+    usual = FaceDetector.load().find_faces(pair, thoroughly=True)
+    least = min(face.confidence for face in usual)
+    sides = searched(monkeypatch)
+    for min_confidence, expected in ((least - 0.2, [QUICK_SIDE]), (least + 0.03, [QUICK_SIDE, SIDE])):
+        FaceDetector.load(min_confidence).find_faces(pair)
+        assert sides == expected
+        sides.clear()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the memory of a process where Linux tells it")
+def test_the_detector_keeps_no_memory_for_each_size_of_pictures():
+    program = """
+import random
+from PIL import Image
+from dexpression.faces import FaceDetector
+def resident(): return int(open("/proc/self/statm").read().split()[1]) * 4096
+detector, chance = FaceDetector.load(threads=1), random.Random(0)
+detector.find_faces(Image.new("L", (640, 640)))
+before = resident()
+for _ in range(100):
+    detector.find_faces(Image.new("L", (chance.randint(1, 640), chance.randint(1, 640))))
+assert resident() - before < 20_000_000, resident() - before
+"""
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
+
+
+def searched(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The long sides at which the detector searches pictures from now on."""
+    sides: list[int] = []
+    detect = FaceDetector._detect
+
+    def record(detector, picture, side, *rest):
+        sides.append(side)
+        return detect(detector, picture, side, *rest)
+
+    monkeypatch.setattr(FaceDetector, "_detect", record)
+    return sides
+
+
 def test_every_face_is_found_and_the_largest_comes_first(detector, portrait):
     group = Image.new("RGB", (1100, 1024))
     group.paste(portrait, (0, 512))
@@ -84,19 +161,17 @@ def dimmed(portrait: Image.Image) -> Image.Image:
 
 def find_by_opencv(picture: Image.Image) -> list[tuple[float, ...]]:
     """Find faces with the same weights in OpenCV: x, y, width, height, five points, confidence."""
-    letterbox = Image.new("RGB", (SIDE, SIDE))
-    letterbox.paste(picture, (0, 0))
     opencv = cv2.FaceDetectorYN.create(
-        str(DETECTOR_WEIGHTS), "", (SIDE, SIDE), MIN_FACE_CONFIDENCE, MAX_OVERLAP, top_k=5000
+        str(DETECTOR_WEIGHTS), "", picture.size, MIN_FACE_CONFIDENCE, MAX_OVERLAP, top_k=5000
     )
-    _, found = opencv.detect(np.ascontiguousarray(np.asarray(letterbox)[:, :, ::-1]))
+    _, found = opencv.detect(np.ascontiguousarray(np.asarray(picture)[:, :, ::-1]))
     return found.tolist()
 
 
 @pytest.mark.parametrize(("change", "count"), [(Image.Image.copy, 1), (four_sizes, 4), (dimmed, 1)])
 def test_boxes_and_confidences_are_those_of_opencv(detector, portrait, change, count):
     picture = change(portrait)
-    found = [(*astuple(face.box), face.confidence) for face in detector.find_faces(picture)]
+    found = [(*astuple(face.box), face.confidence) for face in detector.find_faces(picture, thoroughly=True)]
     expected = [(x, y, x + width, y + height, score) for x, y, width, height, *_, score in find_by_opencv(picture)]
     assert len(found) == count
     assert sorted(map(rounded, found)) == sorted(map(rounded, expected))
@@ -163,7 +238,7 @@ def test_tiles_cover_a_picture_and_have_a_quarter_in_common(size):
 
 
 def test_a_picture_that_the_detector_sees_whole_has_no_tiles(detector, portrait):
-    assert detector.find_faces(portrait, in_tiles=True) == detector.find_faces(portrait)
+    assert detector.find_faces(portrait, in_tiles=True) == detector.find_faces(portrait, thoroughly=True)
 
 
 def test_overlap_is_intersection_over_union():

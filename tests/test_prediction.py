@@ -15,6 +15,7 @@ from PIL import Image
 from dexpression import Predictor
 from dexpression.artifact.manifest import export_paths
 from dexpression.errors import BrokenWeights, UnknownDetection, UnknownReading, UnreadableImage
+from dexpression.faces import FaceDetector
 from dexpression.labels import SEVEN
 from dexpression.prediction import FaceClassifier
 from dexpression.reading import Prediction
@@ -102,6 +103,13 @@ def test_tiles_read_the_small_faces_of_a_large_picture_from_all_of_its_pixels(sh
         assert {round(face.box.top - 2700, -1) for face in reading.faces} <= {20, 30}
 
 
+def test_thorough_searches_at_640_pixels_at_once(shipped, portrait):
+    [found] = FaceDetector.load().find_faces(portrait, thoroughly=True)
+    [face] = shipped.predict(portrait, "thorough").faces
+    assert face.box == found.box
+    assert face.box != shipped.predict(portrait).faces[0].box
+
+
 def test_many_faces_are_classified_in_batches_of_limited_size(shipped):
     sizes = []
 
@@ -114,7 +122,7 @@ def test_many_faces_are_classified_in_batches_of_limited_size(shipped):
 
 
 def test_an_unknown_way_to_detect_faces_is_refused_with_the_known_ones(shipped):
-    with pytest.raises(UnknownDetection, match=r"detect='tile'\. Choose from auto, always, never, tiles"):
+    with pytest.raises(UnknownDetection, match=r"detect='tile'\. Choose from auto, always, never, thorough, tiles"):
         shipped.predict(FACES[0], "tile")
 
 

@@ -40,8 +40,9 @@ class Parameters(BaseModel):
     detect: Detect = Field(
         "auto",
         description="auto: detect faces, but treat a picture of at most 64x64 pixels as one face. always: detect faces "
-        "in any picture. never: treat the centred square of the picture as one face. tiles: detect faces in each part "
-        "of a large picture by itself, which finds smaller ones and takes much longer.",
+        "in any picture. never: treat the centred square of the picture as one face. thorough: do without the quick "
+        "search that shows all faces of most pictures. tiles: detect faces in each part of a large picture by itself, "
+        "which finds smaller ones and takes much longer.",
     )
     min_confidence: float = Field(
         0.0, ge=0, le=1, allow_inf_nan=False, description=f"The result is {UNKNOWN} if the confidence is lower."

@@ -257,7 +257,7 @@ def test_parameters_choose_the_labels_and_the_lowest_confidence(client, address,
     ("query", "message"),
     [
         ("labels=nine", "labels is 'nine'. Input should be 'five' or 'seven'"),
-        ("detect=", "detect is ''. Input should be 'auto', 'always', 'never' or 'tiles'"),
+        ("detect=", "detect is ''. Input should be 'auto', 'always', 'never', 'thorough' or 'tiles'"),
         ("min_confidence=2", "min_confidence is '2'. Input should be less than or equal to 1"),
         ("min_confidence=nan", "finite"),
         ("reading=votes", "reading is 'votes'. Input should be 'people' or 'labels'"),
