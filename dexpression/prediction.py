@@ -164,7 +164,10 @@ class Predictor:
     def read_faces(
         self, pictures: Sequence[Picture], reading: ReadingName, detect: Detect = "always"
     ) -> list[list[FaceReading]]:
-        """Detect the faces in each picture, largest first, and predict those of all pictures together."""
+        """Detect the faces in each picture, largest first, and predict those of all pictures together.
+
+        `detect`: "thorough" and "tiles" search as in `predict`, and all else as "always".
+        """
         size = self.classifier.image_size
         in_tiles, thoroughly = detect == "tiles", detect == "thorough"
         found = [self._detector.find_faces(picture.image, in_tiles, thoroughly) for picture in pictures]
