@@ -12,12 +12,14 @@ from werkzeug.datastructures import Headers
 from dexpression.settings import ANY, Settings
 from dexpression.web.problems import FACES, HINT, MODEL, REQUEST_ID
 
+MODULES = ("/client.js", "/static/tracks.js")  # the JavaScript for other pages: the second is a part of the first
+
 
 class Cors:
     """The CORS headers of every answer, whether the app gives it or the HTTP server below it.
 
-    Open to other origins are `POST /`, `/v1/*` and `/client.js`. Nothing else is: a page that could read `/metrics`
-    would learn which emotions were found.
+    Open to other origins are `POST /`, `/v1/*` and MODULES. Nothing else is: a page that could read `/metrics` would
+    learn which emotions were found.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -66,4 +68,4 @@ def add_cors(app: Flask, cors: Cors) -> None:
 
 
 def _is_open(path: str, method: str) -> bool:
-    return path == "/client.js" or path.startswith("/v1/") or (path == "/" and method in ("POST", "OPTIONS"))
+    return path in MODULES or path.startswith("/v1/") or (path == "/" and method in ("POST", "OPTIONS"))

@@ -51,7 +51,14 @@ def allowed_origin(client: FlaskClient, method: str, path: str, origin: str) -> 
     return response.headers.get("Access-Control-Allow-Origin")
 
 
-OPEN = [("POST", "/"), ("POST", "/v1/predict"), ("GET", "/v1/model"), ("GET", "/v1/nothing"), ("GET", "/client.js")]
+OPEN = [
+    ("POST", "/"),
+    ("POST", "/v1/predict"),
+    ("GET", "/v1/model"),
+    ("GET", "/v1/nothing"),
+    ("GET", "/client.js"),
+    ("GET", "/static/tracks.js"),
+]
 CLOSED = [
     ("GET", "/"),
     ("GET", "/metrics"),

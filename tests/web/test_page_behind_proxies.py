@@ -121,6 +121,25 @@ def test_another_page_can_import_the_client(other_page, server, portrait):
     assert "SAD" not in result["probabilities"]
 
 
+FOLLOW = """
+const [module, done] = arguments;
+const { Tracker } = await import(module);
+const tracker = new Tracker();
+const face = (x, HAPPY) => ({ box: { x, y: 0, width: 50, height: 50 }, probabilities: { HAPPY, SAD: 1 - HAPPY } });
+const answers = [tracker.follow(0, [face(0, 0.9)]), tracker.follow(0.1, [face(200, 0.2), face(5, 0.4)])];
+try { tracker.follow(0.1, []); } catch (error) { answers.push(error.message); }
+done(answers);
+"""
+
+
+def test_another_page_can_follow_faces_with_the_client(other_page, server):
+    [first], [new, same], message = other_page.execute_async_script(FOLLOW, f"{address(server)}/client.js")
+    assert [face["track"] for face in (first, new, same)] == [1, 2, 1]
+    assert [face["result"] for face in (first, new, same)] == ["HAPPY", "SAD", "HAPPY"]
+    assert (same["probabilities"]["HAPPY"], same["confidence"]) == (0.4, pytest.approx(0.81, abs=0.01))
+    assert message == "Time 0.1 is not later than 0.1, that of the last frame. Make a new Tracker to start again."
+
+
 @pytest.mark.parametrize("end", ["", "/", "/?from=here#there"])
 def test_the_client_keeps_the_path_of_its_module_and_of_the_server_it_is_given(
     other_page, server, proxy, portrait, end

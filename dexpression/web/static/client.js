@@ -4,7 +4,11 @@
  *     import { predict } from "http://localhost:9874/client.js";
  *     const reading = await predict(fileInput.files[0]);
  *     console.log(reading.result, reading.faces);
+ *
+ * `Tracker` follows the faces of a camera or a film from frame to frame.
  */
+
+export { Tracker } from "./static/tracks.js";
 
 /**
  * The server, or a proxy in front of it, refused the request. `code` is stable; the message says how to fix the request.

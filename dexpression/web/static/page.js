@@ -1,15 +1,15 @@
-/** The page: pictures from files, the sample and the camera. */
+/** The page: pictures from files, the sample, films and the camera. */
 
-import { shrink } from "../client.js";
+import { Tracker, shrink } from "../client.js";
 import { openCamera, setCameraOn, waitUntilContinued } from "./camera.js";
+import { isFilm, readFilm } from "./film.js";
+import { createFrame } from "./frames.js";
 import { startLanguageSwitch } from "./language.js";
 import { openPicture } from "./picture.js";
 import { predictWithRetry } from "./request.js";
 import { Result, countResults, summarise } from "./result.js";
-import { UserError, describeError, setError, setStatus, showsError } from "./status.js";
+import { Announcer, UserError, describeError, setError, setStatus } from "./status.js";
 import { hideTokenForm } from "./token.js";
-
-const ANNOUNCE_MS = 2_000; // between two readings of the camera in the status line; a screen reader speaks each
 
 const results = document.querySelector("#results");
 const cameraButton = document.querySelector("#camera");
@@ -52,7 +52,8 @@ function addResult(name, isOneOfSeveral = false) {
 async function readFiles(files, signal) {
   if (files.length === 0) throw new UserError("noFile");
   if (files.length > 1) return readSeveral(files, signal);
-  setStatus("reading");
+  setStatus(isFilm(files[0]) ? "readingFilm" : "reading");
+  if (isFilm(files[0])) return readFilm(files[0], addResult(files[0].name), signal);
   const reading = await readFile(files[0], addResult(files[0].name), signal);
   setStatus(...summarise(reading));
 }
@@ -72,6 +73,7 @@ async function readSeveral(files, signal) {
     setStatus("readingOne", { number: index + 1, pictures: files.length });
     const result = addResult(file.name, true);
     try {
+      if (isFilm(file)) throw new UserError("severalFilms");
       readings.push(await readFile(file, result, signal));
     } catch (error) {
       if (signal.aborted) return;
@@ -101,16 +103,19 @@ async function readCamera(signal) {
   const result = addResult("camera");
   result.showMedia(video);
   await video.play();
-  let announced = -ANNOUNCE_MS;
+  const tracker = new Tracker();
+  const announcer = new Announcer();
   while (video.srcObject.active) { // one request at a time: the next frame is sent after the last answer
     const isFrozen = video.paused; // it is read once more, so that the boxes are those of the frame that is shown
-    const options = { detect: "always", onFailure: () => result.clear() };
-    const reading = await predictWithRetry([() => shrink(video)], signal, options);
-    result.showReading(reading, video.classList.contains("mirrored"));
-    if (isFrozen || showsError() || performance.now() - announced >= ANNOUNCE_MS) {
-      setStatus(...summarise(reading));
-      announced = performance.now();
-    }
+    let time;
+    const copy = () => {
+      time = performance.now() / 1000;
+      return shrink(video);
+    };
+    const reading = await predictWithRetry([copy], signal, { detect: "always", onFailure: () => result.clear() });
+    const frame = createFrame(time, reading, tracker);
+    result.showReading(frame, video.classList.contains("mirrored"));
+    announcer.announce(summarise(frame), isFrozen);
     await (isFrozen ? waitUntilContinued(video, signal) : new Promise(requestAnimationFrame));
     if (signal.aborted) return;
   }

@@ -11,7 +11,7 @@ const TOO_LARGE = ["payload_too_large", "too_many_pixels", "too_complex"]; // co
 /**
  * Predict a picture. `copies` are functions that return it, each smaller than the last one.
  *
- * A temporary failure is shown in the status line, `onFailure` is called, and a new copy is sent.
+ * A temporary failure is shown in the status line, `onFailure(error)` is called, and a new copy is sent.
  */
 export async function predictWithRetry(copies, signal, { onFailure = () => {}, ...options } = {}) {
   let size = 0;
@@ -24,7 +24,7 @@ export async function predictWithRetry(copies, signal, { onFailure = () => {}, .
       return reading;
     } catch (error) {
       if (signal.aborted) throw error;
-      onFailure();
+      onFailure(error);
       if (error.code === "unauthorized") await askForToken(signal);
       else if (error.isTemporary) await waitForNextAttempt(error, attempt);
       else if (TOO_LARGE.includes(error.code) && size + 1 < copies.length) size += 1;

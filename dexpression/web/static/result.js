@@ -1,4 +1,4 @@
-/** One picture on the page: its faces in boxes, a card for each face, and buttons. */
+/** One picture on the page, or the frame that is shown of a video: its faces in boxes, a card for each face, and buttons. */
 
 import { percent, write, writeLabel } from "./language.js";
 import { copyText, isWholePicture, savePicture } from "./save.js";
@@ -7,7 +7,7 @@ const CROWD = 5; // from this number of faces on, boxes show numbers alone, and 
 const SMALL_SIDE = 320; // smaller pictures are scaled up to it, in CSS pixels
 const COPIED_MS = 2_000;
 
-function createElement(name, className, ...children) {
+export function createElement(name, className, ...children) {
   const element = document.createElement(name);
   if (className) element.className = className;
   element.append(...children);
@@ -42,7 +42,7 @@ export class Result {
     this.activeFace = null;
     this.stage = createElement("div", "stage");
     this.buttons = createElement("div", "buttons");
-    this.buttons.append(this.#createButton("copy", this.#copy), this.#createButton("save", this.#save));
+    this.readingButtons = [this.addButton("copy", this.#copy), this.addButton("save", this.#save)];
     this.view = createElement("div", "view", this.stage, this.buttons);
     this.title = createElement("h2", "", name);
     this.summary = createElement("p", "summary");
@@ -53,7 +53,8 @@ export class Result {
     const words = createElement("div", "words", this.title, this.summary, this.advice, this.faces);
     this.element = createElement("article", "result", this.view, words);
     this.title.hidden = this.summary.hidden = !isOneOfSeveral;
-    this.view.hidden = this.buttons.hidden = this.advice.hidden = true;
+    this.view.hidden = this.advice.hidden = true;
+    this.#setSavable(false);
     this.#linkFaces();
     new ResizeObserver(() => this.#fitLabels()).observe(this.stage);
   }
@@ -61,7 +62,7 @@ export class Result {
   /** Show an image or a video, without boxes. */
   showMedia(media) {
     this.media = media;
-    const [width, height] = [media.naturalWidth, media.naturalHeight];
+    const [width, height] = [media.naturalWidth ?? media.videoWidth, media.naturalHeight ?? media.videoHeight];
     if (width && Math.max(width, height) < SMALL_SIDE) {
       media.style.width = `${(SMALL_SIDE * width) / Math.max(width, height)}px`;
     }
@@ -69,27 +70,46 @@ export class Result {
     this.view.hidden = false;
   }
 
+  /** Show the timeline of a film below its video. */
+  showTimeline(timeline) {
+    this.element.classList.add("film");
+    this.stage.after(timeline);
+  }
+
+  /** Faces that are followed are listed by the number of their track, so that each stays at its place. */
   showReading(reading, mirrored = false) {
     Object.assign(this, { reading, mirrored });
-    const { faces, image } = reading;
+    const { image } = reading;
+    const isFollowed = reading.faces.some(({ track }) => track);
+    const faces = isFollowed ? [...reading.faces].sort((one, other) => one.track - other.track) : reading.faces;
+    if (isFollowed) writeLabel(this.faces, "trackList");
     this.#fold(faces.length >= CROWD);
     this.element.classList.toggle("alone", faces.length === 1); // its label needs no number
-    this.stage.querySelectorAll(".box").forEach((box) => box.remove());
-    this.stage.append(...faces.map((face, index) => createBox(face, index + 1, image, mirrored)));
+    this.clearBoxes();
+    this.stage.append(...faces.map((face, index) => createBox(face, numberOf(face, index), image, mirrored)));
     while (this.faces.children.length > faces.length) this.faces.lastChild.remove();
     faces.forEach((face, index) => this.#updateCard(face, index));
     this.#fitLabels();
     this.#activate(this.activeFace);
     write(this.summary, ...summarise(reading));
     this.advice.hidden = faces.length > 0;
-    this.buttons.hidden = !this.media;
+    this.#setSavable(Boolean(this.media));
   }
 
   /** Remove the boxes and cards of the last reading. */
   clear() {
-    this.stage.querySelectorAll(".box").forEach((box) => box.remove());
+    this.clearBoxes();
     this.faces.replaceChildren();
-    this.advice.hidden = this.buttons.hidden = true;
+    this.advice.hidden = true;
+    this.#setSavable(false);
+  }
+
+  clearBoxes() {
+    this.stage.querySelectorAll(".box").forEach((box) => box.remove());
+  }
+
+  #setSavable(isSavable) {
+    this.readingButtons.forEach((button) => (button.hidden = !isSavable));
   }
 
   showError(key, values) {
@@ -108,12 +128,14 @@ export class Result {
   #updateCard(face, index) {
     let card = this.faces.children[index];
     if (!card || !hasLabels(card, face)) {
-      const made = createCard(face, index + 1, !this.isCrowd);
+      const made = createCard(face, !this.isCrowd);
       card ? card.replaceWith(made) : this.faces.append(made);
       card = made;
     }
-    write(card.querySelector("h3"), "face", { number: index + 1, label: face.result, confidence: face.confidence });
-    Object.values(face.probabilities).forEach((probability, row) => {
+    const number = numberOf(face, index);
+    card.dataset.face = number;
+    write(card.querySelector("h3"), "face", { number, label: face.result, confidence: face.confidence });
+    Object.values(face.average ?? face.probabilities).forEach((probability, row) => {
       const bar = card.querySelectorAll(".bars li")[row];
       bar.querySelector(".track div").style.width = `${100 * probability}%`;
       bar.lastChild.textContent = percent(probability);
@@ -136,7 +158,7 @@ export class Result {
     }
     for (const name of ["pointerleave", "focusout"]) this.element.addEventListener(name, () => this.#activate(null));
     this.stage.addEventListener("click", (event) => {
-      const card = this.faces.children[find(event) - 1]?.querySelector("details");
+      const card = this.faces.querySelector(`[data-face="${find(event)}"] details`);
       if (!card) return;
       card.open = true;
       card.querySelector("summary").focus();
@@ -150,11 +172,13 @@ export class Result {
     });
   }
 
-  #createButton(key, action) {
+  /** Add a button that calls `action(button)`. */
+  addButton(key, action) {
     const button = createElement("button", "button quiet");
     button.type = "button";
     write(button, key);
     button.addEventListener("click", () => action.call(this, button));
+    this.buttons.append(button);
     return button;
   }
 
@@ -168,6 +192,9 @@ export class Result {
     await savePicture(this.media, this.reading, this.mirrored, this.name);
   }
 }
+
+/** The number of a face: that of its track, or its place in the list. */
+const numberOf = (face, index) => face.track ?? index + 1;
 
 function createBox(face, number, image, mirrored) {
   const { box, result } = face;
@@ -188,7 +215,7 @@ function createBox(face, number, image, mirrored) {
   return element;
 }
 
-function createCard(face, number, isOpen) {
+function createCard(face, isOpen) {
   const bars = Object.keys(face.probabilities).map((label) => {
     const name = createElement("span");
     write(name, label);
@@ -199,7 +226,5 @@ function createCard(face, number, isOpen) {
   const summary = createElement("summary", "", createElement("h3"));
   const card = createElement("details", "", summary, createElement("ul", "bars", ...bars));
   card.open = isOpen;
-  const item = createElement("li", "", card);
-  item.dataset.face = number;
-  return item;
+  return createElement("li", "", card);
 }

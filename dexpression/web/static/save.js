@@ -1,4 +1,4 @@
-/** A reading as JSON in the clipboard, and its picture with boxes and labels as a file. */
+/** Readings as JSON in the clipboard, and files to save, such as the picture with boxes and labels. */
 
 import { text } from "./language.js";
 
@@ -21,9 +21,14 @@ export async function copyText(content) {
 export async function savePicture(media, reading, mirrored, name) {
   const canvas = drawReading(media, reading, mirrored);
   const picture = await new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", 0.9));
+  saveFile(picture, name, "faces.jpg");
+}
+
+/** Save a blob under the name of the file that it comes from, with another end. */
+export function saveFile(blob, name, end) {
   const link = document.createElement("a");
-  link.href = URL.createObjectURL(picture);
-  link.download = `${name.replace(/\.\w+$/, "")}-faces.jpg`;
+  link.href = URL.createObjectURL(blob);
+  link.download = `${name.replace(/\.\w+$/, "")}-${end}`;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }

@@ -2,6 +2,8 @@
 
 import { isKnown, write } from "./language.js";
 
+const ANNOUNCE_MS = 2_000; // between two messages about frames; a screen reader speaks each
+
 const line = document.querySelector("#status");
 
 /** An error that the person can fix; `key` is that of its message. */
@@ -20,6 +22,17 @@ export function setStatus(key, values) {
 export function setError(key, values) {
   write(line, key, values);
   line.classList.add("error");
+}
+
+/** Shows messages about frames that follow each other fast; the first one, and an urgent one, at once. */
+export class Announcer {
+  #last = -ANNOUNCE_MS;
+
+  announce(message, isUrgent) {
+    if (!isUrgent && !showsError() && performance.now() - this.#last < ANNOUNCE_MS) return;
+    setStatus(...message);
+    this.#last = performance.now();
+  }
 }
 
 export const showsError = () => line.classList.contains("error");
