@@ -300,7 +300,7 @@ def test_train_help_has_every_field_of_the_recipe_with_its_default_and_meaning(c
         values = (
             f" {{{','.join(field.metadata['choices'])}}}" if field.metadata["choices"] else f" {field.name.upper()}"
         )
-        default = f" (default: {'none' if field.default is None else field.default})"
+        default = f" (default: {field.default})"
         if field.metadata["parse"] is bool:
             values = default = ""
         assert f"--{field.name.replace('_', '-')}{values} {plain_meaning(field)}{default}" in printed

@@ -50,7 +50,7 @@ def test_a_picture_of_any_format_and_mode_is_read(client, name):
 @pytest.mark.parametrize("name", PICTURES)
 def test_a_damaged_picture_is_read_or_refused(client, name):
     statuses = Counter(upload(client, content) for content in damage(PICTURES[name], seed=len(name)))
-    assert statuses.keys() <= {200, 400, 422}
+    assert statuses.keys() <= {200, 400, 415, 422}  # 415: damage makes some AVIFs look like films
     assert statuses[400] + statuses[422] > 0  # otherwise nothing was damaged
 
 
