@@ -1,4 +1,4 @@
-"""The command line: dexpression serve | predict | video | evaluate | train | crossvalidate."""
+"""The command line: dexpression serve | predict | video | label | evaluate | train | crossvalidate."""
 
 from __future__ import annotations
 
@@ -122,6 +122,14 @@ def _video(options: argparse.Namespace) -> None:
         sys.exit("\n".join(failures))
 
 
+def _label(options: argparse.Namespace) -> None:
+    require_extra("cluster", "Labelling files into a table")
+    from dexpression.cluster.label import Options, label
+
+    chosen = Options(**{name: getattr(options, name) for name in Options._fields})
+    label(options.source, options.output, options.model, chosen)
+
+
 def _evaluate(options: argparse.Namespace) -> None:
     from dexpression.prediction import load_classifier
     from dexpression.training.conditions import evaluate_conditions
@@ -199,12 +207,13 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> _Parser:
     parser = _Parser(prog="dexpression", description="Read the emotions on faces, on your own machine.")
     parser.add_argument("--version", action="version", version=f"dexpression {__version__}")
-    names = "serve | predict | video | evaluate | train | crossvalidate"
+    names = "serve | predict | video | label | evaluate | train | crossvalidate"
     commands = parser.add_subparsers(required=True, metavar=names)
     model, recipe = _model_parser(), _recipe_parser()
     _add_serve(commands)
     _add_predict(commands, model)
     _add_video(commands, model)
+    _add_label(commands, model)
     _add_evaluate(commands, model)
     _add_train(commands, recipe)
     _add_crossvalidate(commands, recipe)
@@ -278,6 +287,24 @@ def _add_video(commands: Commands, model: _Parser) -> None:
     video.set_defaults(command=_video)
 
 
+def _add_label(commands: Commands, model: _Parser) -> None:
+    label = commands.add_parser(
+        "label",
+        parents=[model],
+        help="write a table (Parquet) with one row per file of a folder or a bucket; continues what was stopped",
+        description="Write a table in Parquet, with one row per file. The same command again continues a run.",
+    )
+    label.add_argument("source", metavar="SOURCE", help="a folder, or a URI such as s3://bucket/folder")
+    label.add_argument("output", type=Path, metavar="OUTPUT", help="folder for the table")
+    label.add_argument("--on", choices=["local"], default="local", help="local: processes of this machine (default)")
+    label.add_argument(
+        "--workers", type=_count, metavar="N", help="processes (default: as many as cores and memory allow)"
+    )
+    label.add_argument("--update", action="store_true", help="list SOURCE again, and label the files that are new")
+    _add_detect(label, get_args(Detect))
+    label.set_defaults(command=_label)
+
+
 def _add_evaluate(commands: Commands, model: _Parser) -> None:
     from dexpression.training.face_set import CropDetect, Split
 
@@ -333,7 +360,7 @@ def _add_crossvalidate(commands: Commands, recipe: _Parser) -> None:
 
 
 def _model_parser() -> _Parser:
-    """The options --model and --reading of predict, video and evaluate."""
+    """The options --model and --reading of predict, video, label and evaluate."""
     parser = _Parser(add_help=False)
     parser.add_argument(
         "--model",

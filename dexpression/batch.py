@@ -98,11 +98,10 @@ def _find_pictures(files_and_folders: Sequence[Path]) -> tuple[dict[Path, Found]
         files, left_out = find_files(given, None)
         leftovers = {path for path in (*files, *(path for path, _ in left_out)) if is_leftover(path.relative_to(given))}
         failures += [failure_line(path, f"It is {reason}.") for path, reason in left_out if path not in leftovers]
-        passed_over = {path: kind for path in files if (kind := _kind_of_other(path, path in leftovers))}
+        passed_over = {path: kind for path in files if (kind := _kind_of_other(path, path.relative_to(given)))}
         pictures = [path for path in files if path not in passed_over]
         if others := Counter(kind for path, kind in passed_over.items() if path not in leftovers):
-            kinds = ", ".join(f"{kind.removeprefix('a ')} ({count})" for kind, count in others.most_common())
-            print(printable(f"{given}: Files of other kinds were passed over: {kinds}."), file=sys.stderr)
+            print(others_line(given, others), file=sys.stderr)
         if not pictures:
             failures.append(f"There is no picture in {printable(given)}. Expected {READABLE}.")
         for file in pictures:
@@ -110,14 +109,26 @@ def _find_pictures(files_and_folders: Sequence[Path]) -> tuple[dict[Path, Found]
     return found, failures
 
 
-def _kind_of_other(path: Path, leftover: bool) -> str | None:
-    """What a file is that neither is nor claims to be a picture; None for a picture, or if it cannot be read."""
+def _kind_of_other(path: Path, name: Path) -> str | None:
     try:
-        head = read_head(path, HEAD_BYTES)
+        return kind_of_other(name, read_head(path, HEAD_BYTES))
     except (OSError, ValueError):
         return None
-    is_claimed = path.suffix.lower() in PICTURE_SUFFIXES and not leftover
+
+
+def kind_of_other(name: Path, head: bytes) -> str | None:
+    """What a file of a folder is, by its first bytes, that neither is nor claims to be a picture; None for a picture.
+
+    `name` is its path below the folder. What a system made for itself claims nothing, whatever its name.
+    """
+    is_claimed = name.suffix.lower() in PICTURE_SUFFIXES and not is_leftover(name)
     return None if is_claimed or find_format(head) else name_kind(head)
+
+
+def others_line(given: object, kinds: Counter[str]) -> str:
+    """The line that says how many files of a folder were no pictures, by what they are."""
+    shown = ", ".join(f"{kind.removeprefix('a ')} ({count})" for kind, count in kinds.most_common())
+    return printable(f"{given}: Files of other kinds were passed over: {shown}.")
 
 
 def failure_line(path: Path, reason: object) -> str:

@@ -7,12 +7,11 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from secrets import token_hex
 
 from PIL import Image
 
 from dexpression.errors import DataError
-from dexpression.files import identities, make_folders, make_output_folder
+from dexpression.files import identities, make_folders, make_output_folder, replace_file
 from dexpression.picture import PICTURE_SUFFIXES
 
 MAX_JPEG_SIDE = 65_500  # pixels; for more, the library prints a line of its own
@@ -40,7 +39,7 @@ class AnnotatedCopies:
         try:
             make_folders(self._folder, target.parent)
             self._refuse_original(target)
-            _replace_file(target, content)
+            replace_file(target, content)
         except OSError as error:
             raise DataError(f"The copy {target} cannot be written ({error.strerror}).") from error
 
@@ -80,14 +79,3 @@ def _encode(image: Image.Image, suffix: str) -> bytes:
         size = f"{image.width}x{image.height} pixels"
         raise DataError(f"The copy cannot be written as {name} with {size}. Convert the picture to PNG.") from error
     return buffer.getvalue()
-
-
-def _replace_file(target: Path, content: bytes) -> None:
-    """Write a new file beside the target and rename it: a link is replaced itself, and no half of a file is seen."""
-    partial = target.with_name(f".dexpression-{token_hex(8)}")
-    try:
-        with partial.open("xb") as file:
-            file.write(content)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)

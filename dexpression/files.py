@@ -7,8 +7,9 @@ import os
 import re
 import stat
 from collections.abc import Collection, Iterable, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from pathlib import Path, PurePath
+from secrets import token_hex
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from dexpression.errors import DataError, UnreadableImage
 
@@ -16,6 +17,7 @@ MAX_PICTURE_BYTES = 1_000_000_000  # 50 megapixels have 400 million bytes at mos
 OPEN_FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)  # opening a pipe must not block
 # Control characters, separators of lines, marks that change the direction of text, and bytes that are no UTF-8.
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+PARTIAL = ".dexpression-"  # how the name of a file begins that is not complete
 LINK = "a link, which is not followed"
 # What systems and file managers make for themselves, besides names that begin with a dot.
 LEFTOVERS = {
@@ -67,6 +69,12 @@ def identities(path: StrPath, follow_links: Iterable[bool] = (False, True)) -> s
     return {(status.st_dev, status.st_ino) for status in found if status}
 
 
+def lies_in(path: Path, folder: Path) -> bool:
+    """Whether a path, which need not exist, is a folder or lies in it, by whatever names."""
+    real = Path(os.path.realpath(path))
+    return any(not identities(folder).isdisjoint(identities(place)) for place in (real, *real.parents))
+
+
 def make_output_folder(folder: Path) -> None:
     """Make a folder that a caller names, and those above it; it may be a link to a folder. Raises DataError."""
     try:
@@ -84,6 +92,23 @@ def make_folders(folder: Path, below: Path) -> None:
             raise OSError(errno.ENOTDIR, f"{folder} is {LINK}")
 
 
+def replace_file(target: Path, content: bytes, durable: bool = False) -> None:
+    """Write a new file beside the target and rename it: a link is replaced itself, and no half of a file is seen.
+
+    Raises OSError. If `durable`, the content is on the disk before the file has its name, even after a power failure.
+    """
+    partial = target.with_name(f"{PARTIAL}{token_hex(8)}")
+    try:
+        with partial.open("xb") as file:
+            file.write(content)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def open_regular_file(path: StrPath, flags: int = os.O_RDONLY) -> int:
     """Open a file and return its descriptor: the `opener` for `open`. Raises OSError for pipes, devices and folders."""
     descriptor = os.open(path, flags | OPEN_FLAGS)
@@ -93,10 +118,15 @@ def open_regular_file(path: StrPath, flags: int = os.O_RDONLY) -> int:
     raise OSError(errno.EINVAL, f"{Path(path).name} is not a regular file")
 
 
+def open_file(path: StrPath, follow_links: bool = True) -> BinaryIO:
+    """Open a regular file for reading; raises OSError, also for a link without `follow_links`, and ValueError."""
+    more_flags = 0 if follow_links else getattr(os, "O_NOFOLLOW", 0)
+    return open(path, "rb", opener=lambda name, flags: open_regular_file(name, flags | more_flags))
+
+
 def read_regular_file(path: StrPath, max_bytes: int, follow_links: bool = True) -> bytes:
     """Read a whole file; raises OSError if it has more than `max_bytes`, and what `open_regular_file` raises."""
-    more_flags = 0 if follow_links else getattr(os, "O_NOFOLLOW", 0)
-    with open(path, "rb", opener=lambda name, flags: open_regular_file(name, flags | more_flags)) as file:
+    with open_file(path, follow_links) as file:
         size = os.fstat(file.fileno()).st_size
         if size > max_bytes:
             raise OSError(errno.EFBIG, f"{Path(path).name} has more than {max_bytes} bytes")
@@ -138,12 +168,11 @@ def read_open_file(file: BinaryFile) -> bytes:
 
 def read_head(path: StrPath, count: int) -> bytes:
     """Read the first bytes of a regular file that is no link; raises OSError."""
-    more_flags = getattr(os, "O_NOFOLLOW", 0)
-    with open(path, "rb", opener=lambda name, flags: open_regular_file(name, flags | more_flags)) as file:
+    with open_file(path, follow_links=False) as file:
         return file.read(count)
 
 
-def is_leftover(path: Path) -> bool:
+def is_leftover(path: PurePath) -> bool:
     """Whether a system made the file, or a folder of its path, for itself, or a name hides it.
 
     The path is relative to the folder that was given by name.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import os
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
@@ -19,8 +18,8 @@ from dexpression.files import (
     UNPRINTABLE,
     file_status,
     find_files,
-    identities,
     is_folder,
+    lies_in,
     make_folders,
     make_output_folder,
     read_regular_file,
@@ -48,7 +47,7 @@ class SortedFaces:
         self._repeated = self._faceless = 0
         targets = [folder / label.lower() for label in labels]
         for pictured in pictured_folders:
-            if any(_lies_in(target, pictured) for target in targets):
+            if any(lies_in(target, pictured) for target in targets):
                 raise DataError(
                     f"Faces that are sorted into {folder} would lie in {pictured}, whose pictures are read. "
                     "Choose another folder."
@@ -119,12 +118,6 @@ def _name_in_one_part(name: Path) -> str:
     """The path of a picture below its folder, without the suffix, as part of the name of a file."""
     text = UNPRINTABLE.sub("_", "_".join(name.with_suffix("").parts))
     return text.encode()[-MAX_NAME_BYTES:].decode(errors="ignore")
-
-
-def _lies_in(path: Path, folder: Path) -> bool:
-    """Whether a path, which need not exist, is a folder or lies in it, by whatever names."""
-    real = Path(os.path.realpath(path))
-    return any(not identities(folder).isdisjoint(identities(place)) for place in (real, *real.parents))
 
 
 def _files_by_size(folder: Path) -> dict[int, list[Path]]:

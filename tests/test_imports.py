@@ -47,13 +47,14 @@ OWN = [(found, found.name[1]) for found in IMPORTS if found.name[0] == "dexpress
 
 NEVER = {
     "artifact": {"training"},
-    "web": {"network", "artifact", "training", "video"},
-    "training": {"web", "serving"},
+    "web": {"network", "artifact", "training", "video", "cluster"},
+    "training": {"web", "serving", "cluster"},
     "video": {"network", "artifact", "training", "web", "serving"},
+    "cluster": {"network", "training", "web", "video"},
 }
 # Modules of the root that import a folder, but not before a command or a model needs it.
 DEFERRED = {
-    "__main__.py": {"web", "serving", "training", "video"},
+    "__main__.py": {"web", "serving", "training", "video", "cluster"},
     "prediction.py": {"network", "artifact", "video"},
     "wsgi.py": {"artifact"},
 }
@@ -88,6 +89,7 @@ PLACES = {
     "safetensors": {"artifact/weights.py"},
     "sklearn": {"training"},
     "cv2": {"video"},
+    "pyarrow": {"cluster"},
 }
 
 

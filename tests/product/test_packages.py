@@ -28,6 +28,7 @@ def versions(requirements: list[str]) -> dict[str, str]:
 SERVE = versions(PROJECT["dependencies"])
 TRAIN = versions(PROJECT["optional-dependencies"]["train"])
 VIDEO = versions(PROJECT["optional-dependencies"]["video"])
+CLUSTER = versions(PROJECT["optional-dependencies"]["cluster"])
 
 
 def test_the_category_serve_has_the_dependencies_of_the_package():
@@ -46,11 +47,15 @@ def test_opencv_is_installed_for_development_in_a_version_of_the_extra_for_films
     assert locked in SpecifierSet(VIDEO["opencv-python-headless"])
 
 
+def test_pyarrow_is_installed_for_development_in_a_version_of_the_extra_for_labelling():
+    assert LOCK["develop"]["pyarrow"]["version"].removeprefix("==") in SpecifierSet(CLUSTER["pyarrow"])
+
+
 def test_the_category_build_has_what_builds_the_wheel():
     assert PIPFILE["build"] == versions(PYPROJECT["build-system"]["requires"])
 
 
-@pytest.mark.parametrize(("extra", "packages"), [("train", TRAIN), ("video", VIDEO)])
+@pytest.mark.parametrize(("extra", "packages"), [("train", TRAIN), ("video", VIDEO), ("cluster", CLUSTER)])
 def test_an_extra_is_missing_if_any_of_its_packages_is(extra, packages):
     assert set(LIBRARIES[extra]) == {IMPORT_NAMES.get(name, name) for name in packages}
 

@@ -142,10 +142,16 @@ def test_the_installed_command_names_its_version(installed):
     assert run(installed, "--version").stdout == f"dexpression {dexpression.__version__}\n"
 
 
-def test_the_command_for_films_says_in_one_line_what_to_install(installed):
-    done = run(installed, "video", "clip.mp4")
-    install = "Install: python3 -m pip install 'dexpression[video]'"
-    assert done.stderr == f"dexpression: Reading films needs more packages, such as cv2. {install}\n"
+@pytest.mark.parametrize(
+    ("arguments", "needs", "extra"),
+    [
+        (["video", "clip.mp4"], "Reading films needs more packages, such as cv2.", "video"),
+        (["label", "in", "out"], "Labelling files into a table needs more packages, such as pyarrow.", "cluster"),
+    ],
+)
+def test_a_command_for_films_or_many_files_says_in_one_line_what_to_install(installed, arguments, needs, extra):
+    done = run(installed, *arguments)
+    assert done.stderr == f"dexpression: {needs} Install: python3 -m pip install 'dexpression[{extra}]'\n"
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,10 @@ from tests.support.faces import draw_face
 from tests.support.films import walk, write_film
 from tests.support.server import ROOT
 
-DOCUMENTS = ("README.md", "docs/films.md", "docs/http.md", "docs/operations.md", "docs/training.md", "model/README.md")
+DOCUMENTS = (
+    "README.md", "docs/films.md", "docs/http.md", "docs/operations.md", "docs/scale.md", "docs/training.md",
+    "model/README.md",
+)  # fmt: skip
 FENCE = re.compile(r"(?:<!-- not run: (?P<reason>[^\n]+) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)```", re.DOTALL)
 
 

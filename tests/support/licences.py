@@ -18,6 +18,7 @@ page's sample picture, `dexpression/web/static/sample.jpg`: scikit-image's `astr
 NASA, in the public domain.
 
 The extra `[video]` adds OpenCV (Apache-2.0), whose wheel has FFmpeg (LGPL-2.1-or-later, without its GPL parts).
+The extra `[cluster]` adds pyarrow (Apache-2.0).
 """
 # Licences of software that anyone may run for any purpose; changed copies have duties.
 ACCEPTED = [
