@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from skimage.data import astronaut
 
+from dexpression.artifact.manifest import export_paths
 from dexpression.labels import FER2013_ORDER
 from dexpression.prediction import Predictor
 from dexpression.settings import Settings
@@ -45,6 +46,14 @@ def own_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export_random_learner(tmp_path_factory.mktemp("own"), seed=2, labels=OWN_LABELS)
 
 
+@pytest.fixture(scope="session")
+def two_readings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The learner's file of an export with two heads, so with both readings, which differ."""
+    from tests.support.exports import export_random_learner
+
+    return export_random_learner(tmp_path_factory.mktemp("two"), seed=0, heads=2)
+
+
 @pytest.fixture
 def model(exported_learner: Path, tmp_path: Path) -> Path:
     """A copy of `exported_learner` that a test may change."""
@@ -57,9 +66,34 @@ def shipped() -> Predictor:
     return Predictor.load(Settings.model_path)
 
 
+@pytest.fixture(scope="session")
+def light_export(exported_learner: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The ONNX model of `exported_learner`, beside its manifest alone: its server starts without PyTorch."""
+    from tests.support.server import copy_without_learner
+
+    return copy_without_learner(exported_learner, tmp_path_factory.mktemp("light"))
+
+
+@pytest.fixture(scope="session")
+def light_shipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped ONNX model, beside its manifest alone: its server starts without PyTorch."""
+    from tests.support.server import copy_without_learner
+
+    return copy_without_learner(Settings.model_path, tmp_path_factory.mktemp("shipped"))
+
+
+@pytest.fixture
+def light_model(model: Path) -> Path:
+    """The copy `model` without its learner, also for a `server` after this fixture, which starts without PyTorch."""
+    paths = export_paths(model)
+    paths.weights.unlink()
+    paths.learner.unlink()
+    return model
+
+
 @pytest.fixture
 def server(model: Path) -> Iterator[Server]:
-    """A running server with that copy, for one test."""
+    """A running server with the copy `model`, for one test."""
     from tests.support.server import Server
 
     with Server(model) as server:

@@ -15,16 +15,15 @@ from dexpression.artifact.quantisation import to_int8, to_onnx
 from dexpression.engine import Backend, onnx_backend
 from dexpression.labels import READINGS, SEVEN
 from dexpression.network.inference import torch_backend
-from tests.support.exports import export_random_learner
 from tests.support.faces import draw_face
 
 FACES = np.stack([np.asarray(draw_face(label, seed)) for label in SEVEN for seed in range(20)])[:, None]
 
 
 @pytest.fixture(scope="module")
-def learner(tmp_path_factory) -> Learner:
+def learner(two_readings) -> Learner:
     """A learner with two heads, so with both readings."""
-    return load_exported(export_random_learner(tmp_path_factory.mktemp("two"), seed=0, heads=2))[0]
+    return load_exported(two_readings)[0]
 
 
 @pytest.fixture(scope="module")

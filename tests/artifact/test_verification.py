@@ -27,7 +27,7 @@ from dexpression.errors import BrokenWeights, DigestMismatch, MissingExtra
 from dexpression.labels import READINGS
 from dexpression.network.inference import torch_backend
 from dexpression.settings import Settings
-from tests.support.exports import change_manifest, export_random_learner, replace_file
+from tests.support.exports import change_manifest, replace_file
 from tests.support.server import ROOT
 
 
@@ -83,12 +83,6 @@ def test_an_onnx_model_is_verified_without_its_learner(model):
         path.unlink()
     assert verify_onnx_model(model).manifest.sha256
     assert learner_obstacle(model) == "dexpression.safetensors is not there"
-
-
-@pytest.fixture(scope="module")
-def two_readings(tmp_path_factory) -> Path:
-    """The learner's file of an export with both readings."""
-    return export_random_learner(tmp_path_factory.mktemp("two"), seed=0, heads=2)
 
 
 @pytest.mark.parametrize("reading", READINGS)

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from dexpression.settings import Settings
 from tests.support.clients import WAYS
 from tests.support.documents import comparable
 from tests.support.faces import encode
@@ -28,8 +27,8 @@ NODE_PACKAGES = ("axios@1.21.1",)
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with Server(Settings.model_path) as server:
+def server(light_shipped: Path) -> Iterator[Server]:
+    with Server(light_shipped) as server:
         yield server
 
 

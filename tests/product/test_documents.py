@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,7 +17,6 @@ import pytest
 from PIL import Image
 
 from dexpression.labels import SEVEN
-from dexpression.settings import Settings
 from tests.support.browser import CHROMIUM, DRIVER, open_browser
 from tests.support.documents import DOCUMENTS, Block, code_blocks, comparable, copy_project
 from tests.support.server import ROOT, Server
@@ -32,8 +32,8 @@ def examples(*languages: str) -> pytest.MarkDecorator:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with Server(Settings.model_path) as server:
+def server(light_shipped: Path) -> Iterator[Server]:
+    with Server(light_shipped) as server:
         yield server
 
 
@@ -55,6 +55,12 @@ def at(server: Server, text: str) -> str:
     return text.replace("localhost:9874", f"localhost:{server.port}")
 
 
+@pytest.fixture(scope="module")
+def run_command(server: Server, project: Path) -> Callable[[str], str]:
+    """Run a command of the documents, and return what it prints. A command that stands in two of them runs once."""
+    return functools.cache(lambda command: run(["bash", "-c", at(server, command)], project))
+
+
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: f"{block.document} {block.text[:40]!r}")
 def test_a_code_block_is_run_or_says_why_not(block: Block):
     assert block.reason or block.language in ("console", "python", "html", "nginx")
@@ -64,9 +70,9 @@ def test_a_code_block_is_run_or_says_why_not(block: Block):
 @pytest.mark.slow
 @pytest.mark.timeout(TIMEOUT)
 @examples("console")
-def test_commands_give_the_printed_answer(block, server, project):
+def test_commands_give_the_printed_answer(block, run_command):
     for command, printed in block.commands():
-        output = run(["bash", "-c", at(server, command)], project)
+        output = run_command(command)
         if printed:
             assert comparable(output) == comparable(printed)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -12,8 +13,8 @@ from tests.support.examples import record_examples
 
 
 @pytest.fixture(scope="module")
-def recorded() -> dict[str, object]:
-    return record_examples()
+def recorded(light_shipped: Path) -> dict[str, object]:
+    return record_examples(light_shipped)
 
 
 @pytest.mark.slow

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from dexpression.settings import Settings
 from tests.support.server import Server
 from tests.support.tools import INSTALL_SECONDS, create_environment, install_node_packages
 
@@ -60,8 +59,8 @@ TYPESCRIPT_OPTIONS = ["--strict", "--noUncheckedIndexedAccess", "--module", "nod
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with Server(Settings.model_path, DEXPRESSION_TOKEN=TOKEN) as server:
+def server(light_shipped: Path) -> Iterator[Server]:
+    with Server(light_shipped, DEXPRESSION_TOKEN=TOKEN) as server:
         yield server
 
 

@@ -48,8 +48,8 @@ INT8_GOLDEN = 2e-2  # the mean one on the golden faces, which are not like the f
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with Server(FOLDER) as server:
+def server(light_shipped: Path) -> Iterator[Server]:
+    with Server(light_shipped) as server:
         yield server
 
 

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from tests.support.faces import draw_face, encode
-from tests.support.server import Server, StartFailed, ask, connect, read_file, sha256
+from tests.support.server import Server, StartFailed, ask, connect, light, read_file, sha256
 from tests.support.web import multipart, post_request
 
 resource = pytest.importorskip("resource", reason="Windows has no limits of open files and of memory")
@@ -84,7 +84,8 @@ def test_of_models_that_replace_each_other_under_load_only_undamaged_ones_answer
     models = [other_model, Path(shutil.copytree(model.parent, tmp_path / "first")) / model.name]
     good = {sha256(path) for path in models}
     loads = 0
-    with server.callers(pause=0.2):  # without a pause, the verification, which has a low priority, would take long
+    # More callers, or callers without a pause, would make the verification take long, which has a low priority.
+    with server.callers(pause=0.2, count=8):
         wait_for_answers(server)
         for number in range(REPLACEMENTS):
             next_model = models[loads % 2]  # the one that does not answer now
@@ -134,6 +135,7 @@ def open_files(server: Server, kind: str = "") -> int:
     return sum(name.startswith(kind) for name in names)
 
 
+@light
 def test_clients_that_disconnect_lose_no_request_of_others_and_leak_no_file(server):
     request = post_request(multipart(FACE))
     idle_sockets = open_files(server, "socket:")
@@ -155,6 +157,7 @@ def test_clients_that_disconnect_lose_no_request_of_others_and_leak_no_file(serv
     server.wait(lambda: open_files(server) <= before)
 
 
+@light
 def test_connections_beyond_the_limit_of_open_files_replace_those_that_are_idle(model):
     with Server(model, max_open_files=128) as server:
         with ExitStack() as held, ThreadPoolExecutor(20) as threads:
@@ -170,6 +173,7 @@ def test_connections_beyond_the_limit_of_open_files_replace_those_that_are_idle(
     assert "Too many open files" not in server.log
 
 
+@light
 @pytest.mark.parametrize("files", [24, 40])
 def test_a_server_that_may_open_too_few_files_says_so_and_does_not_start(model, files):
     with pytest.raises(StartFailed, match=r"Too many open files|ulimit -n") as failed, Server(model, files):
@@ -178,6 +182,7 @@ def test_a_server_that_may_open_too_few_files_says_so_and_does_not_start(model, 
     assert "Traceback" not in str(failed.value)
 
 
+@light
 def test_a_picture_that_needs_too_much_memory_is_refused_and_others_are_answered(server):
     large = encode(Image.new("RGB", (7000, 7000)), "PNG")  # Pillow needs 196 MB for it
     workers = server.workers()

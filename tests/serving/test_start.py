@@ -15,7 +15,7 @@ import pytest
 from dexpression.labels import FIVE, SEVEN
 from dexpression.prediction import Predictor
 from tests.support.faces import draw_face, encode
-from tests.support.server import Server, StartFailed, ask, connect
+from tests.support.server import Server, StartFailed, ask, connect, read_file
 
 pytestmark = pytest.mark.slow
 
@@ -23,9 +23,15 @@ MAX_UPLOAD_BYTES = 2_000_000
 
 
 @pytest.fixture(scope="module")
-def url(exported_learner: Path) -> Iterator[str]:
+def server(exported_learner: Path) -> Iterator[Server]:
+    """A server that has compared its learner, for tests that change nothing."""
     with Server(exported_learner, DEXPRESSION_MAX_UPLOAD_BYTES=str(MAX_UPLOAD_BYTES)) as server:
-        yield server.url
+        yield server
+
+
+@pytest.fixture
+def url(server: Server) -> str:
+    return server.url
 
 
 def exchange(url: str, sent: bytes) -> tuple[bytes, bytes]:
@@ -52,8 +58,15 @@ def test_concurrent_requests_get_the_answers_of_sequential_ones(url):
     assert len(set(sequential)) > 1  # equal answers would prove nothing
 
 
-def test_the_log_names_service_links_and_the_number_of_workers(exported_learner):
-    with Server(exported_learner, DEXPRESSION_SERVICE_HOST="10.0.0.1") as server:
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="reads the state of processes from /proc")
+def test_workers_do_not_load_torch(server):
+    maps = [read_file(Path(f"/proc/{worker}/maps")) for worker in server.workers()]
+    assert len(maps) == 2
+    assert all("onnxruntime" in text and "libtorch" not in text for text in maps)
+
+
+def test_the_log_names_service_links_and_the_number_of_workers(light_export):
+    with Server(light_export, DEXPRESSION_SERVICE_HOST="10.0.0.1") as server:
         assert "links to Services of Kubernetes: DEXPRESSION_SERVICE_HOST." in server.log
         assert "2 workers: set by DEXPRESSION_WORKERS." in server.log
 
@@ -77,16 +90,16 @@ def test_an_upload_one_byte_too_large_is_read_to_its_end_and_refused(url):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals between processes")
-def test_a_signal_ends_the_server_with_status_0_and_no_traceback(exported_learner, number):
-    with Server(exported_learner) as server:
+def test_a_signal_ends_the_server_with_status_0_and_no_traceback(light_export, number):
+    with Server(light_export) as server:
         server.process.send_signal(number)
         assert server.wait_for_exit() == 0
     assert "Traceback" not in server.log
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals between processes")
-def test_a_second_signal_does_not_interrupt_the_stop(exported_learner):
-    with Server(exported_learner) as server:
+def test_a_second_signal_does_not_interrupt_the_stop(light_export):
+    with Server(light_export) as server:
         for _ in range(20):
             server.process.send_signal(signal.SIGTERM)
         assert server.wait_for_exit() == 0

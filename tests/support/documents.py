@@ -58,7 +58,7 @@ def copy_project(folder: Path, portrait: Image.Image) -> Path:
     write_film(folder / "clip.mp4", walk(10))
     (folder / "notes.txt").write_text("no picture\n")
     for label in ("ANGRY", "DISGUST", "FEAR", "HAPPY", "NEUTRAL"):
-        for split, numbers in (("train", range(4)), ("valid", range(4, 6))):
+        for split, numbers in (("train", range(2)), ("valid", range(2, 3))):
             faces = folder / "path/to/faces" / split / label.lower()
             faces.mkdir(parents=True)
             for number in numbers:  # each is another person

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import requests
@@ -72,9 +73,9 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-def record_examples() -> dict[str, Any]:
+def record_examples(model: Path) -> dict[str, Any]:
     """Bodies of requests, of answers by operation, and of problems by code, as OpenAPI's objects `examples`."""
-    with Server(Settings.model_path, DEXPRESSION_TOKEN=TOKEN, DEXPRESSION_WORKERS="1") as server:
+    with Server(model, DEXPRESSION_TOKEN=TOKEN, DEXPRESSION_WORKERS="1") as server:
         answers = {
             operation: {
                 name: example(summary, send(server, path, **options))
@@ -83,7 +84,7 @@ def record_examples() -> dict[str, Any]:
             for operation, named in ANSWERS.items()
         }
         refused = [send(server, path, **options) for path, options in REFUSED]
-    problems = {problem["code"]: example(problem["code"], problem) for problem in (*refused, *overload(), *fail())}
+    problems = {problem["code"]: example(problem["code"], problem) for problem in (*refused, *overload(model), *fail())}
     return {"requests": {"face": example("A face of 48x48 pixels", FACE)}, "answers": answers, "problems": problems}
 
 
@@ -100,10 +101,10 @@ def add_token(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request
 
 
-def overload() -> list[Any]:
+def overload(model: Path) -> list[Any]:
     """One problem of a server that gets more pictures than it can queue."""
     refused: list[Any] = []
-    with Server(Settings.model_path, DEXPRESSION_WORKERS="1", DEXPRESSION_MAX_QUEUE="1") as server:
+    with Server(model, DEXPRESSION_WORKERS="1", DEXPRESSION_MAX_QUEUE="1") as server:
         while not refused:
             with ThreadPoolExecutor(16) as threads:
                 answers = list(threads.map(lambda _: send(server, "/", **files(PHOTO)), range(16)))
@@ -135,7 +136,7 @@ def with_fixed_id(value: Any) -> Any:
 
 def main() -> None:
     """Record the examples anew."""
-    EXAMPLES.write_text(json.dumps(record_examples(), indent=1) + "\n")
+    EXAMPLES.write_text(json.dumps(record_examples(Settings.model_path), indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ class Proxy:
         return f"http://localhost:{self._site.server_port}{self.prefix}/"
 
     def __enter__(self) -> Proxy:
-        threading.Thread(target=self._site.serve_forever).start()
+        threading.Thread(target=self._site.serve_forever, kwargs={"poll_interval": 0.02}).start()
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+
+import pytest
 
 from dexpression.artifact.manifest import Manifest, export_paths
 from tests.support.faces import draw_face, encode
@@ -33,6 +36,8 @@ CANNOT_LISTEN = "Cannot listen on"
 DEADLINE_SECONDS = 180.0  # for a condition that comes true at some time, also on a busy machine
 REQUEST_SECONDS = 60.0  # for the answer to one request
 EXIT_SECONDS = 60.0  # for a server that stops
+# For a test with the fixture `model` or `server` that is not about the learner: to compare it is most of a start.
+light = pytest.mark.usefixtures("light_model")
 
 
 def wait_until(condition: Callable[[], object], explain: Callable[[], str] = str) -> None:
@@ -259,6 +264,16 @@ def read_file(path: Path) -> str:
         return path.read_text()
     except OSError:
         return ""
+
+
+def copy_without_learner(model: Path, folder: Path) -> Path:
+    """Copy the ONNX model of an export and its manifest, as the wheel has them; returns the path of the ONNX model.
+
+    A server of them starts in a third of the time, because there is no learner to compare in PyTorch.
+    """
+    paths = export_paths(model)
+    shutil.copy(paths.manifest, folder)
+    return Path(shutil.copy(paths.onnx, folder))
 
 
 def sha256(model: Path) -> str:

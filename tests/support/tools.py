@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import venv
 from pathlib import Path
 
@@ -16,9 +17,10 @@ def create_environment(folder: Path, *packages: str | Path) -> Path:
 
     Raises CalledProcessError or TimeoutExpired if a package cannot be installed.
     """
-    venv.create(folder, with_pip=True)
+    venv.create(folder)  # without a pip of its own, which takes longer to install than many packages
     commands = folder / ("Scripts" if os.name == "nt" else "bin")
-    _install([commands / "python", "-m", "pip", "install", "--quiet", *packages], folder)
+    pip = [sys.executable, "-m", "pip", "--python", commands / "python"]
+    _install([*pip, "install", "--quiet", *packages], folder)
     return commands
 
 

@@ -13,7 +13,7 @@ from dexpression.training.comparison import Comparison, compare_with_former
 from dexpression.training.digests import encode_digests
 from dexpression.training.evaluation import predict_faces
 from dexpression.training.face_set import Face
-from tests.support.exports import change_manifest, export_random_learner
+from tests.support.exports import change_manifest
 from tests.support.faces import draw_face
 
 FACES = [Face(f"{label}{seed}.png", label, "valid", draw_face(label, seed)) for label in SEVEN for seed in range(4)]
@@ -76,8 +76,8 @@ def test_a_former_model_of_more_labels_answers_among_those_of_the_new_one(model)
     assert (found.former, found.new) == (pytest.approx(np.mean(right)), 0.5)
 
 
-def test_each_model_answers_by_its_own_first_reading_and_the_truth_is_that_of_the_new_one(tmp_path):
-    folder = export_random_learner(tmp_path / "two", seed=0, heads=2).parent
+def test_each_model_answers_by_its_own_first_reading_and_the_truth_is_that_of_the_new_one(two_readings):
+    folder = two_readings.parent
     voted = [Face(face.name, face.label, None, face.image, votes={"sadness": 8, "happiness": 2}) for face in FACES]
     classifier = load_classifier(folder)[0]
     assert compare_with_former(folder, classifier, voted).new == np.mean(

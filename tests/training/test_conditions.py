@@ -113,7 +113,7 @@ def photos(portrait, tmp_path) -> Path:
 def test_a_photo_is_scored_as_it_is_as_the_server_answers_it(shipped, photos, portrait):
     faces = read_folder(photos, FaceCropper(48)).faces
     [face] = shipped.predict(portrait).faces
-    for label in SEVEN:
+    for label in ("HAPPY", "SAD"):
         found = evaluate_conditions(shipped.classifier, [replace(faces[0], label=label)], SEVEN)
         assert found.clean.share == (label == face.prediction.emotion)
 

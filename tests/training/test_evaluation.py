@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 from fastai.learner import Learner
@@ -27,7 +30,7 @@ from dexpression.training.evaluation import (
 from dexpression.training.face_set import Face
 from dexpression.training.fitting import create_learner, prepare_run
 from dexpression.training.sources import read_faces
-from tests.support.exports import export_random_learner
+from tests.support.exports import change_manifest
 from tests.support.faces import OWN_LABELS, draw_face, write_class_folders, write_votes
 from tests.support.recipes import QUICK
 
@@ -52,12 +55,6 @@ def classifier(exported_learner) -> FaceClassifier:
 def own_classifier(own_model) -> FaceClassifier:
     """A classifier with labels of its own."""
     return load_classifier(own_model.with_suffix(".onnx"))[0]
-
-
-@pytest.fixture(scope="module")
-def two_readings(tmp_path_factory) -> FaceClassifier:
-    """A classifier with two heads, so with both readings."""
-    return load_classifier(export_random_learner(tmp_path_factory.mktemp("two"), seed=0, heads=2))[0]
 
 
 def evaluate_source(classifier, source, labels=None, *, reading=None, **options) -> Evaluation:
@@ -130,9 +127,10 @@ def test_folders_are_matched_with_the_labels_of_the_model_and_the_log_says_which
     assert "2 left out (HAPPY is not a chosen label): happy/00004.png" in caplog.text
 
 
-def test_synonyms_are_the_labels_of_the_model_and_not_ours(tmp_path):
+def test_synonyms_are_the_labels_of_the_model_and_not_ours(own_model, tmp_path):
     """A model that was trained with `--labels own` on happiness/ and sadness/."""
-    model = export_random_learner(tmp_path / "model", seed=0, labels=("HAPPINESS", "SADNESS"))
+    model = Path(shutil.copytree(own_model.parent, tmp_path / "model")) / own_model.name
+    change_manifest(model, labels=["HAPPINESS", "SADNESS"])
     folder = write_class_folders(tmp_path / "faces", 2, ("HAPPY", "SAD"), names=("happy", "Sadness"))
     faces, _ = labelled_faces(load_classifier(model.with_suffix(".onnx"))[0], folder)
     assert sorted(face.label for face in faces) == ["HAPPINESS", "HAPPINESS", "SADNESS", "SADNESS"]
@@ -208,15 +206,16 @@ def test_the_ferplus_majority_vote_can_be_the_truth(classifier, class_folders):
 
 
 def test_the_reading_that_is_named_is_scored(two_readings, class_folders):
+    classifier = load_classifier(two_readings)[0]
     faces = read_faces(class_folders, FaceCropper(48)).faces
     confusions = {}
     for reading in ("people", "labels"):
-        predicted = [answer.emotion for answer in two_readings.predict([face.image for face in faces], reading)]
+        predicted = [answer.emotion for answer in classifier.predict([face.image for face in faces], reading)]
         expected = count_confusions([face.label for face in faces], predicted, SEVEN).tolist()
-        confusions[reading] = evaluate_source(two_readings, class_folders, reading=reading).confusion
+        confusions[reading] = evaluate_source(classifier, class_folders, reading=reading).confusion
         assert confusions[reading] == expected
     assert confusions["people"] != confusions["labels"]
-    assert evaluate_source(two_readings, class_folders).confusion == confusions["people"]  # the default
+    assert evaluate_source(classifier, class_folders).confusion == confusions["people"]  # the default
 
 
 def test_a_model_without_a_head_for_votes_refuses_the_reading_of_people(classifier, class_folders):

@@ -25,8 +25,8 @@ def browser(portrait: Image.Image, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="module")
-def server(exported_learner: Path) -> Iterator[Server]:
-    with Server(exported_learner, DEXPRESSION_HOSTS=OTHER_HOST) as server:
+def server(light_export: Path) -> Iterator[Server]:
+    with Server(light_export, DEXPRESSION_HOSTS=OTHER_HOST) as server:
         yield server
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -71,9 +72,9 @@ def test_a_vocabulary_that_has_the_five_labels_and_others_answers_all_of_them_un
 
 def test_the_model_is_described_with_its_labels_and_its_scores_under_own(own_model, tmp_path):
     score = {"n": 9, "accuracy": 0.7, "balanced_accuracy": 0.6, "ece": 0.1, "recall": dict.fromkeys(OWN_LABELS, 0.6)}
-    model = export_random_learner(tmp_path, 1, labels=OWN_LABELS)
+    model = Path(shutil.copytree(own_model.parent, tmp_path / "model"))
     change_manifest(model, results={"split": "valid", "labels": {"own": score}})
-    client = create_app(Service(Predictor.load(model.parent)), LIMITS).test_client()
+    client = create_app(Service(Predictor.load(model)), LIMITS).test_client()
     facts = ModelAnswer.model_validate(client.get("/v1/model").get_json(), strict=True)
     assert (tuple(facts.labels), facts.results["labels"]["own"].n) == (OWN_LABELS, 9)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,7 +29,7 @@ from tests.support.browser import (
     wait_for_status,
 )
 from tests.support.faces import OWN_LABELS, encode
-from tests.support.server import Server
+from tests.support.server import Server, copy_without_learner
 
 pytestmark = pytest.mark.slow
 
@@ -123,14 +122,13 @@ def test_the_camera_is_read_live_until_it_is_switched_off(page):
     assert read(page, ".faces") == ""
 
 
-def test_a_new_model_with_other_labels_changes_the_list_while_the_camera_is_read(browser, model, own_model):
-    with Server(model) as server:
+def test_a_new_model_with_other_labels_changes_the_list_while_the_camera_is_read(browser, light_model, own_model):
+    with Server(light_model) as server:
         browser.get(address(server))
         allow_camera(browser, "granted")
         browser.find_element(By.ID, "camera").click()
         wait(browser, lambda: is_one_face_shown(browser) and "SURPRISE" in read(browser, ".faces"))
-        for path in own_model.parent.iterdir():
-            shutil.copy(path, model.parent)
+        copy_without_learner(own_model, light_model.parent)
         wait(browser, lambda: all(label in read(browser, ".faces") for label in OWN_LABELS))
         assert "SURPRISE" not in read(browser, ".faces")
 
@@ -187,20 +185,26 @@ def test_the_documentation_reads_a_picture_without_an_error_in_the_console(brows
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
 
 
-def test_the_documentation_shows_padlocks_only_where_a_token_is_required(browser, server, exported_learner):
+@pytest.fixture(scope="module")
+def locked_server(light_export: Path) -> Iterator[Server]:
+    """A server that requires the token sesame-9."""
+    with Server(light_export, DEXPRESSION_TOKEN="sesame-9") as server:
+        yield server
+
+
+def test_the_documentation_shows_padlocks_only_where_a_token_is_required(browser, server, locked_server):
     open_documentation(browser, server)
     assert not browser.find_elements(By.CSS_SELECTOR, ".authorize, .authorization__btn")
-    with Server(exported_learner, DEXPRESSION_TOKEN="sesame-9") as locked:
-        open_documentation(browser, locked)
-        assert len(browser.find_elements(By.CSS_SELECTOR, ".opblock .authorization__btn")) == 4
+    open_documentation(browser, locked_server)
+    assert len(browser.find_elements(By.CSS_SELECTOR, ".opblock .authorization__btn")) == 4
 
 
 @pytest.fixture
-def token_page(browser: WebDriver, exported_learner: Path) -> Iterator[WebDriver]:
-    """The page of a server that requires the token sesame-9."""
-    with Server(exported_learner, DEXPRESSION_TOKEN="sesame-9") as server:
-        browser.get(address(server))
-        yield browser
+def token_page(browser: WebDriver, locked_server: Server) -> Iterator[WebDriver]:
+    """The page of a server that requires a token, in a tab that knows none."""
+    browser.get(address(locked_server))
+    yield browser
+    browser.execute_script("sessionStorage.clear()")
 
 
 def send_token(page: WebDriver, token: str) -> None:
@@ -384,8 +388,8 @@ def test_several_pictures_are_read_one_below_the_other(page, portrait):
     assert "2 faces: " in articles[3]
 
 
-def test_a_picture_with_more_pixels_than_the_server_allows_is_sent_again_with_less(browser, exported_learner, portrait):
-    with Server(exported_learner, DEXPRESSION_MAX_PIXELS="2000000") as server:
+def test_a_picture_with_more_pixels_than_the_server_allows_is_sent_again_with_less(browser, light_export, portrait):
+    with Server(light_export, DEXPRESSION_MAX_PIXELS="2000000") as server:
         browser.get(address(server))
         drop(browser, encode(portrait.resize((3000, 3000)), "JPEG"))
         wait(browser, lambda: is_one_face_shown(browser))
