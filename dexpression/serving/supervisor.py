@@ -239,7 +239,7 @@ class Supervisor:
             model, with_learner = verification.result()
             require_choices(model.manifest.labels, model.manifest.readings, self._settings)
         except (ArtifactError, UnknownLabels, UnknownReading) as error:
-            self._refuse(error)
+            self._refuse(error, verification.with_learner)
         except Exception as error:  # it says nothing about the model
             self._verify_later(error)
         else:
@@ -247,9 +247,12 @@ class Supervisor:
         finally:
             self._end_verification()
 
-    def _refuse(self, error: ArtifactError | UnknownLabels | UnknownReading) -> None:
-        """Log what is wrong with the export; if the served model is of this export, report that it is not ready."""
-        if self._compared or not self._serves_these_files():
+    def _refuse(self, error: ArtifactError | UnknownLabels | UnknownReading, with_learner: bool) -> None:
+        """Log what is wrong with the export; if the served model is of this export, report that it is not ready.
+
+        It gave its recorded answers before, so that only a comparison with its learner can speak against it.
+        """
+        if self._compared or not with_learner or not self._serves_these_files():
             logger.error("The new model is not used; the old one still answers. %s", error)
             return
         logger.error("The server is not ready any more, until it gets another model. %s", error)

@@ -28,6 +28,7 @@ class Verification:
     """A process that verifies an export, so that the memory is freed with it, and that can be killed."""
 
     def __init__(self, model_path: Path, with_learner: bool = False, nice: int = 0) -> None:
+        self.with_learner = with_learner
         self.pipe, child_end = PROCESSES.Pipe(duplex=False)
         arguments = child_end, model_path, with_learner, nice
         self._process = PROCESSES.Process(target=_verify, args=arguments, name="verification", daemon=True)

@@ -196,6 +196,15 @@ def test_a_damaged_export_is_not_loaded_and_the_log_says_why(server, model):
     assert [server.model_names() for _ in range(4)] == [(old, old)] * 4
 
 
+@light
+def test_a_damaged_export_without_a_learner_leaves_the_server_ready(server, model):
+    model.with_suffix(".onnx").write_bytes(b"x")
+    os.kill(server.process.pid, signal.SIGHUP)
+    server.wait(lambda: "The new model is not used; the old one still answers. dexpression.onnx is not" in server.log)
+    assert ask(f"{server.url}/health/ready")[0] == 200
+    assert ask(server.url, FACE)[0] == 200
+
+
 @reads_proc
 def test_a_new_worker_gets_the_last_good_model_after_the_files_were_damaged(server, model):
     old, before = sha256(model), server.workers()
