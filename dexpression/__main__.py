@@ -23,7 +23,7 @@ from dexpression.files import printable
 from dexpression.labels import READINGS, LabelSet
 from dexpression.logs import PACKAGE, start_logging
 from dexpression.options import plain_meaning
-from dexpression.reading import Detect
+from dexpression.reading import EVERY_SECONDS, Detect
 from dexpression.service_links import find_service_links
 from dexpression.settings import Settings, describe_settings
 from dexpression.shipped import default_model_path
@@ -262,9 +262,9 @@ def _add_video(commands: Commands, model: _Parser) -> None:
     video.add_argument(
         "--every",
         type=_seconds,
-        default=0.1,
+        default=EVERY_SECONDS,
         metavar="SECONDS",
-        help="seconds from one frame that is read to the next; 0: all frames (default: 0.1)",
+        help=f"seconds from one frame that is read to the next; 0: all frames (default: {EVERY_SECONDS})",
     )
     _add_formats(video, "frame, and one with the summary of each track")
     video.add_argument(

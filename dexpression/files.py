@@ -92,12 +92,17 @@ def make_folders(folder: Path, below: Path) -> None:
             raise OSError(errno.ENOTDIR, f"{folder} is {LINK}")
 
 
+def partial_beside(target: Path, suffix: str = "") -> Path:
+    """A new name beside a file, for what is written until it is complete."""
+    return target.with_name(f"{PARTIAL}{token_hex(8)}{suffix}")
+
+
 def replace_file(target: Path, content: bytes, durable: bool = False) -> None:
     """Write a new file beside the target and rename it: a link is replaced itself, and no half of a file is seen.
 
     Raises OSError. If `durable`, the content is on the disk before the file has its name, even after a power failure.
     """
-    partial = target.with_name(f"{PARTIAL}{token_hex(8)}")
+    partial = partial_beside(target)
     try:
         with partial.open("xb") as file:
             file.write(content)

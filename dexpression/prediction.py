@@ -19,7 +19,7 @@ from dexpression.faces import MAX_FACES, FaceDetector, crop_face
 from dexpression.inputs import AnyPicture, to_picture
 from dexpression.labels import ReadingName
 from dexpression.picture import Box, Picture, frame_face
-from dexpression.reading import Detect, FaceReading, Prediction, Reading, min_short_side
+from dexpression.reading import EVERY_SECONDS, Detect, FaceReading, Prediction, Reading, min_short_side
 from dexpression.shipped import default_model_path
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class Predictor:
     def video(
         self,
         path: str | os.PathLike[str],
-        every: float = 0.1,
+        every: float = EVERY_SECONDS,
         max_faces: int | None = None,
         reading: ReadingName | None = None,
     ) -> Iterator[Frame]:

@@ -17,6 +17,7 @@ Detect = Literal["auto", "always", "never", "thorough", "tiles"]
 # Pixels that the shorter side keeps for tiles. A picture of 12 megapixels keeps all, and its tiles are 48.
 MIN_TILED_SIDE = 2000
 
+EVERY_SECONDS = 0.1  # from one frame of a film that is read to the next, unless the caller chooses
 MIN_FACE_CONFIDENCE = 0.7  # OpenCV's default of 0.9 loses tilted and dim faces
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from secrets import token_hex
 
 import cv2
 import numpy as np
@@ -11,6 +10,7 @@ from PIL import Image
 
 from dexpression.annotation import draw_boxes
 from dexpression.errors import DataError
+from dexpression.files import partial_beside
 from dexpression.video.containers import is_cut_off
 from dexpression.video.frames import Frame
 
@@ -27,7 +27,7 @@ class AnnotatedFilm:
     def __init__(self, path: Path, rate: float) -> None:
         """Prepare to write so many frames a second."""
         self._path, self._rate = path, rate
-        self._partial = path.with_name(f".dexpression-{token_hex(8)}{SUFFIX}")
+        self._partial = partial_beside(path, SUFFIX)
         self._writer: cv2.VideoWriter | None = None
         self._size = (0, 0)
         self._start = 0.0  # the time of the first frame

@@ -13,7 +13,7 @@ from typing import IO, Any, BinaryIO, NamedTuple, cast
 from PIL import Image
 
 from dexpression.errors import UnreadableFilm
-from dexpression.files import StrPath, open_regular_file
+from dexpression.files import StrPath, open_file
 from dexpression.kinds import FILM, HEAD_BYTES, name_kind
 from dexpression.video.containers import READABLE_FILMS, find_container
 from dexpression.video.decoder import MAX_FRAME_PIXELS, MAX_MEMORY_BYTES, MAX_SECONDS
@@ -117,7 +117,7 @@ def _start_decoder(path: StrPath, every: float) -> subprocess.Popen[bytes]:
 def _open_film(path: StrPath) -> BinaryIO:
     """Open a regular file that begins as a film; raises UnreadableFilm."""
     try:
-        film = open(path, "rb", opener=open_regular_file)  # noqa: SIM115 - the caller closes it
+        film = open_file(path)
         head = film.read(HEAD_BYTES)
     except (OSError, ValueError) as error:  # the latter for a name with a zero byte
         reason = getattr(error, "strerror", None) or error

@@ -14,8 +14,9 @@ from dexpression.errors import DataError, UnreadableFilm
 from dexpression.files import identities, make_output_folder
 from dexpression.labels import ReadingName
 from dexpression.prediction import Predictor
+from dexpression.reading import EVERY_SECONDS
 from dexpression.video.decoding import Film
-from dexpression.video.frames import EVERY_SECONDS, Frame, read_frames
+from dexpression.video.frames import Frame, read_frames
 from dexpression.video.rows import Rows, header
 from dexpression.video.summary import Summaries
 

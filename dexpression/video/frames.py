@@ -19,7 +19,6 @@ from dexpression.video.tracking import Tracker
 if TYPE_CHECKING:
     from dexpression.prediction import Predictor
 
-EVERY_SECONDS = 0.1  # from one frame that is read to the next
 # Frames whose faces are predicted together; large ones, in memory at once, are fewer.
 BATCH_FRAMES = 16
 BATCH_PIXELS = 20_000_000
