@@ -56,7 +56,7 @@ def take(supervisor: Supervisor, result: Verified | Exception) -> None:
             raise result
         return result
 
-    supervisor._take_result(SimpleNamespace(result=give))
+    supervisor._take_result(SimpleNamespace(result=give, with_learner=True))
 
 
 def test_a_comparison_that_could_not_run_leaves_the_server_ready_and_is_tried_again(supervisor, worker):
