@@ -123,7 +123,7 @@ def _video(options: argparse.Namespace) -> None:
 
 
 def _label(options: argparse.Namespace) -> None:
-    require_extra("cluster", "Labelling files into a table")
+    require_extra("cluster", "Labelling files into a table", ["pyarrow"])
     from dexpression.cluster.label import Options, label
 
     chosen = Options(**{name: getattr(options, name) for name in Options._fields})

@@ -9,16 +9,22 @@ from typing import Literal
 
 from dexpression.errors import MissingExtra
 
-Extra = Literal["train", "video", "cluster"]
+Extra = Literal["train", "video", "cluster", "heic"]
 
 # By the names under which the libraries are imported; pyproject.toml has those under which they are installed.
 LEARNER = ("torch", "torchvision", "fastai", "safetensors")  # what loads the learner of an export
 LIBRARIES: dict[Extra, tuple[str, ...]] = {
     "train": (*LEARNER, "onnx", "onnxscript", "sklearn", "matplotlib"),
     "video": ("cv2", "matplotlib"),
-    "cluster": ("pyarrow",),
+    "cluster": ("a2wsgi", "pyarrow", "ray"),
+    "heic": ("pillow_heif",),
 }
-IN_A_CHECKOUT: dict[Extra, str] = {"train": "pipenv sync", "video": "pipenv sync --dev", "cluster": "pipenv sync --dev"}
+IN_A_CHECKOUT: dict[Extra, str] = {
+    "train": "pipenv sync",
+    "video": "pipenv sync --dev",
+    "cluster": "pipenv sync --dev",
+    "heic": "pipenv sync --dev",
+}
 
 
 def missing_libraries(names: Sequence[str]) -> list[str]:

@@ -17,18 +17,19 @@ LOCK = json.loads((ROOT / "Pipfile.lock").read_text())
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
 MISSION = {"flask", "flask-cors", "fastai", "torch", "torchvision", "pillow"}
-IMPORT_NAMES = {"scikit-learn": "sklearn", "opencv-python-headless": "cv2"}
+IMPORT_NAMES = {"scikit-learn": "sklearn", "opencv-python-headless": "cv2", "pillow-heif": "pillow_heif"}
 
 
 def versions(requirements: list[str]) -> dict[str, str]:
     """Split requirements such as `flask~=3.1` into names and versions."""
-    return dict(re.fullmatch(r"([\w-]+)([~=<>].+)", requirement).groups() for requirement in requirements)
+    return dict(re.fullmatch(r"([\w-]+)(?:\[\w+\])?([~=<>].+)", requirement).groups() for requirement in requirements)
 
 
 SERVE = versions(PROJECT["dependencies"])
 TRAIN = versions(PROJECT["optional-dependencies"]["train"])
 VIDEO = versions(PROJECT["optional-dependencies"]["video"])
 CLUSTER = versions(PROJECT["optional-dependencies"]["cluster"])
+HEIC = versions(PROJECT["optional-dependencies"]["heic"])
 
 
 def test_the_category_serve_has_the_dependencies_of_the_package():
@@ -47,15 +48,16 @@ def test_opencv_is_installed_for_development_in_a_version_of_the_extra_for_films
     assert locked in SpecifierSet(VIDEO["opencv-python-headless"])
 
 
-def test_pyarrow_is_installed_for_development_in_a_version_of_the_extra_for_labelling():
-    assert LOCK["develop"]["pyarrow"]["version"].removeprefix("==") in SpecifierSet(CLUSTER["pyarrow"])
+@pytest.mark.parametrize(("name", "allowed"), (CLUSTER | HEIC).items())
+def test_the_other_extras_are_installed_for_development_in_their_versions(name, allowed):
+    assert LOCK["develop"][name]["version"].removeprefix("==") in SpecifierSet(allowed)
 
 
 def test_the_category_build_has_what_builds_the_wheel():
     assert PIPFILE["build"] == versions(PYPROJECT["build-system"]["requires"])
 
 
-@pytest.mark.parametrize(("extra", "packages"), [("train", TRAIN), ("video", VIDEO), ("cluster", CLUSTER)])
+@pytest.mark.parametrize(("extra", "packages"), [("train", TRAIN), ("video", VIDEO), ("cluster", CLUSTER), ("heic", HEIC)])
 def test_an_extra_is_missing_if_any_of_its_packages_is(extra, packages):
     assert set(LIBRARIES[extra]) == {IMPORT_NAMES.get(name, name) for name in packages}
 
