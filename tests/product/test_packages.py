@@ -57,7 +57,9 @@ def test_the_category_build_has_what_builds_the_wheel():
     assert PIPFILE["build"] == versions(PYPROJECT["build-system"]["requires"])
 
 
-@pytest.mark.parametrize(("extra", "packages"), [("train", TRAIN), ("video", VIDEO), ("cluster", CLUSTER), ("heic", HEIC)])
+@pytest.mark.parametrize(
+    ("extra", "packages"), [("train", TRAIN), ("video", VIDEO), ("cluster", CLUSTER), ("heic", HEIC)]
+)
 def test_an_extra_is_missing_if_any_of_its_packages_is(extra, packages):
     assert set(LIBRARIES[extra]) == {IMPORT_NAMES.get(name, name) for name in packages}
 
