@@ -16,6 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from PIL import Image
 from pyarrow import parquet
 
 from dexpression import Predictor
@@ -27,6 +28,7 @@ from dexpression.labels import SEVEN
 from dexpression.settings import Settings
 from tests.cluster.conftest import FACE
 from tests.support.exports import change_manifest
+from tests.support.faces import encode
 from tests.support.server import ROOT
 
 ALONE = ("--workers", "1")
@@ -301,8 +303,9 @@ def test_a_file_from_a_year_that_has_no_date_is_labelled(source, output):
 
 @pytest.mark.slow
 def test_a_run_that_is_interrupted_and_then_killed_goes_on_and_gives_the_same_table(source, output, tmp_path):
+    slow = encode(Image.new("L", (640, 480)))  # so that the first run is not done before it is interrupted
     for number in range(275):
-        (source / f"{number}.png").write_bytes(FACE)
+        (source / f"{number}.png").write_bytes(slow)
     running = start_to_label(source, output, files=1)
     os.killpg(running.pid, signal.SIGINT)  # as Ctrl-C in a terminal does
     _, error = running.communicate(timeout=60)
