@@ -1,7 +1,7 @@
 """What reading a film costs beside decoding it: `pipenv run python -W ignore -m benchmarks.films`.
 
-The film has 640x480 pixels, 25 frames a second and two faces; ten frames a second are read. All processes run on one
-core, where the system can choose it.
+The films have 640x480 pixels, 25 frames a second and two faces; ten frames a second are read. All processes run on one
+core, where the system can choose it. "As single pictures" searches each whole frame for faces.
 """
 
 from __future__ import annotations
@@ -12,26 +12,33 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from unittest.mock import patch
 
 from dexpression import Predictor
+from dexpression.video import search
 from dexpression.video.decoding import Film
 from tests.support.films import draw_frame, portrait, write_film
 
 SECONDS, RATE = 10, 25
+SIDES = (200, 100)  # pixels of the square with the head
+FACE = 0.38  # of its width is the face
 
 
 def main() -> None:
     """Print a table of seconds a second of film."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
-    face = portrait(200)
-    frames = (draw_frame((2 * n % 200, 50), (380, 220), size=(640, 480), face=face) for n in range(SECONDS * RATE))
-    with tempfile.TemporaryDirectory() as folder:
-        path = write_film(Path(folder) / "film.mp4", frames, RATE)
-        predictor = Predictor.load()
-        print("| | processor time | by the clock |\n|---|---|---|")
-        _measure("decoding alone", lambda: _decode(path))
-        _measure("decoding and reading", lambda: predictor.video(path))
+    predictor = Predictor.load()
+    print("| faces | | processor time | by the clock |\n|---|---|---|---|")
+    for side in SIDES:
+        face = portrait(side)
+        frames = (draw_frame((2 * n % 200, 50), (380, 220), size=(640, 480), face=face) for n in range(SECONDS * RATE))
+        with tempfile.TemporaryDirectory() as folder:
+            path = write_film(Path(folder) / "film.mp4", frames, RATE)
+            _measure(side, "decoding alone", lambda path=path: _decode(path))
+            _measure(side, "decoding and reading", lambda path=path: predictor.video(path))
+            with patch.object(search, "MAX_PLACES", 0):
+                _measure(side, "as single pictures", lambda path=path: predictor.video(path))
 
 
 def _decode(path: Path) -> Iterable[object]:
@@ -39,12 +46,12 @@ def _decode(path: Path) -> Iterable[object]:
         yield from film
 
 
-def _measure(name: str, frames: Callable[[], Iterable[object]]) -> None:
+def _measure(side: int, name: str, frames: Callable[[], Iterable[object]]) -> None:
     start, used = time.perf_counter(), _processor_seconds()
     for _ in frames():
         pass
     used, elapsed = _processor_seconds() - used, time.perf_counter() - start
-    print(f"| {name} | {used / SECONDS:.2f} | {elapsed / SECONDS:.2f} |")
+    print(f"| {side * FACE:.0f} px | {name} | {used / SECONDS:.2f} | {elapsed / SECONDS:.2f} |")
 
 
 def _processor_seconds() -> float:

@@ -9,7 +9,8 @@ process. A picture is searched at 320 pixels first, which takes a quarter of the
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +37,10 @@ POSSIBLE_SMALL = 0.05  # the same for small faces
 TILE_OVERLAP = 160
 STRIDES = (8, 16, 32)  # pixels from one anchor point of YuNet's three grids to the next
 MAX_OVERLAP = 0.3  # intersection over union: boxes that overlap more are one face
+# A face of a film is searched near its last place, in a square so many times as large as the face, at so many pixels:
+# in drawn scenes, 98 % of the faces of the whole picture are found again in a fourteenth of the time of 640 pixels.
+NEAR_SCALE = 2.5
+NEAR_SIDE = 128
 MAX_FACES = 64
 MAX_FACES_IN_TILES = 512
 CROP_SCALE = 1.1  # side of the crop / square root of the box's area: how FER2013 frames a face
@@ -88,14 +93,11 @@ class FaceDetector:
         found = [self._detect(picture, SIDE) if in_tiles or thoroughly else self._detect_quickly(picture)]
         if in_tiles and max(picture.size) > SIDE:
             found += [self._detect_in_tile(picture, left, top) for left, top in tile_corners(picture.size)]
-        corners, confidence = (np.concatenate(part) for part in zip(*found, strict=True))
-        corners = corners.clip(0, [*picture.size, *picture.size])
-        kept = _suppress_overlaps(corners, confidence)
-        if in_tiles:
-            kept = kept[[not _is_part(corners[index], corners[kept]) for index in kept]]
-        most = MAX_FACES_IN_TILES if in_tiles else MAX_FACES
-        largest = kept[np.argsort(-_area(corners[kept]), kind="stable")][:most]
-        return [FoundFace(Box(*corners[index].tolist()), float(confidence[index])) for index in largest]
+        return _largest_faces(found, picture.size, in_tiles)
+
+    def find_near(self, picture: Image.Image, places: Sequence[Box]) -> list[FoundFace]:
+        """Find faces in a picture near these places of at least one face alone, largest first."""
+        return _largest_faces([self._detect_near(picture, place) for place in places], picture.size)
 
     def _detect_quickly(self, picture: Image.Image) -> Detected:
         """Detect faces at 320 pixels; at 640 if there is none, or if there may be others."""
@@ -118,6 +120,14 @@ class FaceDetector:
         decoded = [_decode(maps, stride, pixels.shape[3] // stride, least) for stride in STRIDES]
         corners, confidence = (np.concatenate(part) for part in zip(*decoded, strict=True))
         return corners / scale, confidence
+
+    def _detect_near(self, picture: Image.Image, place: Box) -> Detected:
+        square = face_square(place, *picture.size, NEAR_SCALE)
+        left, top = math.floor(square.left), math.floor(square.top)
+        part = picture.crop((left, top, math.ceil(square.right), math.ceil(square.bottom)))
+        corners, confidence = self._detect(part, NEAR_SIDE)
+        corners += [left, top, left, top]
+        return corners, confidence
 
     def _detect_in_tile(self, picture: Image.Image, left: int, top: int) -> Detected:
         """Detect the faces in one tile, without those that its edges cut: the neighbouring tile shows more of them."""
@@ -151,9 +161,9 @@ def crop_face(picture: Image.Image, box: Box, size: int) -> Image.Image:
     return to_grey(picture.resize((size, size), Image.Resampling.BILINEAR, box=corners))
 
 
-def face_square(box: Box, width: int, height: int) -> Box:
+def face_square(box: Box, width: int, height: int, scale: float = CROP_SCALE) -> Box:
     """The square around the centre of a box that is cropped, kept inside a picture of this size."""
-    side = min(CROP_SCALE * box.area**0.5, width, height)
+    side = min(scale * box.area**0.5, width, height)
     left = _inside((box.left + box.right - side) / 2, width - side)
     top = _inside((box.top + box.bottom - side) / 2, height - side)
     return Box(left, top, left + side, top + side)
@@ -191,6 +201,18 @@ def _decode(maps: dict[str, np.ndarray], stride: int, columns: int, min_confiden
     centre = np.stack([column + across, row + down], axis=1) * stride
     half = np.exp(np.stack([width, height], axis=1)) * stride / 2
     return np.concatenate([centre - half, centre + half], axis=1), confidence[points]
+
+
+def _largest_faces(found: Sequence[Detected], size: tuple[int, int], in_tiles: bool = False) -> list[FoundFace]:
+    """The faces of several searches in a picture of this size, each once, largest first."""
+    corners, confidence = (np.concatenate(part) for part in zip(*found, strict=True))
+    corners = corners.clip(0, [*size, *size])
+    kept = _suppress_overlaps(corners, confidence)
+    if in_tiles:
+        kept = kept[[not _is_part(corners[index], corners[kept]) for index in kept]]
+    most = MAX_FACES_IN_TILES if in_tiles else MAX_FACES
+    largest = kept[np.argsort(-_area(corners[kept]), kind="stable")][:most]
+    return [FoundFace(Box(*corners[index].tolist()), float(confidence[index])) for index in largest]
 
 
 def _suppress_overlaps(corners: np.ndarray, confidence: np.ndarray) -> np.ndarray:

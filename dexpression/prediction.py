@@ -15,7 +15,7 @@ from PIL import Image
 from dexpression.engine import Backend, onnx_backend
 from dexpression.errors import BrokenWeights, UnknownReading
 from dexpression.extras import require_extra
-from dexpression.faces import MAX_FACES, FaceDetector, crop_face
+from dexpression.faces import MAX_FACES, FaceDetector, FoundFace, crop_face
 from dexpression.inputs import AnyPicture, to_picture
 from dexpression.labels import ReadingName
 from dexpression.picture import Box, Picture, frame_face
@@ -88,7 +88,7 @@ class Predictor:
     def __init__(self, classifier: FaceClassifier, detector: FaceDetector, manifest: Manifest) -> None:
         self.classifier = classifier
         self.manifest = manifest
-        self._detector = detector
+        self.detector = detector
 
     @classmethod
     def load(cls, model: str | os.PathLike[str] | None = None) -> Predictor:
@@ -136,7 +136,8 @@ class Predictor:
         if is_one_face(loaded, detect):
             face = FaceReading(loaded.to_original(_centred_square(image)), None, self._predict_whole(image, reading))
             return Reading(*size, [face], reading)
-        [faces] = self.read_faces([loaded], reading, detect)
+        found = self.detector.find_faces(image, detect == "tiles", detect == "thorough")
+        [faces] = self.predict_faces([loaded], [found], reading)
         return Reading(*size, faces, reading, self._predict_whole(image, reading) if whole and not faces else None)
 
     def video(
@@ -161,16 +162,11 @@ class Predictor:
         with Film(path, every) as film:
             yield from read_frames(self, film, chosen, max_faces)
 
-    def read_faces(
-        self, pictures: Sequence[Picture], reading: ReadingName, detect: Detect = "always"
+    def predict_faces(
+        self, pictures: Sequence[Picture], found: Sequence[Sequence[FoundFace]], reading: ReadingName
     ) -> list[list[FaceReading]]:
-        """Detect the faces in each picture, largest first, and predict those of all pictures together.
-
-        `detect`: "thorough" and "tiles" search as in `predict`, and all else as "always".
-        """
+        """Predict the faces that were found in each picture, those of all pictures together."""
         size = self.classifier.image_size
-        in_tiles, thoroughly = detect == "tiles", detect == "thorough"
-        found = [self._detector.find_faces(picture.image, in_tiles, thoroughly) for picture in pictures]
         crops = [
             crop_face(picture.image, face.box, size)
             for picture, faces in zip(pictures, found, strict=True)

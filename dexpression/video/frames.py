@@ -13,8 +13,8 @@ from dexpression.labels import ReadingName
 from dexpression.picture import Picture
 from dexpression.reading import FaceReading
 from dexpression.video.decoding import DecodedFrame
+from dexpression.video.search import FilmSearch
 from dexpression.video.smoothing import CalmLabel
-from dexpression.video.tracking import Tracker
 
 if TYPE_CHECKING:
     from dexpression.prediction import Predictor
@@ -63,19 +63,19 @@ def read_frames(
 
     Raises what `decoded` raises, after the frames before.
     """
-    tracker = Tracker()
+    search = FilmSearch(predictor.detector, max_faces)
     labels: dict[int, CalmLabel] = {}
     for batch in _batches(decoded):
-        found = predictor.read_faces([Picture.of(frame.image) for frame in batch], reading)
-        for frame, faces in zip(batch, found, strict=True):
-            shown = faces[:max_faces]
-            numbers = tracker.update(frame.time, [face.box for face in shown])
-            labels = {number: label for number, label in labels.items() if number in tracker.numbers}
+        pictures = [Picture.of(frame.image) for frame in batch]
+        found = [search.find(frame.time, picture.image) for frame, picture in zip(batch, pictures, strict=True)]
+        read = predictor.predict_faces(pictures, [[face for _, face in faces] for faces in found], reading)
+        for frame, faces, readings in zip(batch, found, read, strict=True):
             tracked = [
                 _follow(number, face, frame.time, labels.setdefault(number, CalmLabel()))
-                for number, face in zip(numbers, shown, strict=True)
+                for (number, _), face in zip(faces, readings, strict=True)
             ]
             yield Frame(frame.time, frame.image, tracked)
+        labels = {number: label for number, label in labels.items() if number in search.tracker.numbers}
 
 
 def _follow(number: int, face: FaceReading, time: float, label: CalmLabel) -> TrackedFace:

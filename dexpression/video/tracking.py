@@ -53,6 +53,10 @@ class Tracker:
         """The tracks that are followed: in sight, or only just out of it."""
         return {track.number for track in self._tracks}
 
+    def expect(self, time: float) -> list[Box]:
+        """Where the faces of the last frame are expected in a frame of this time."""
+        return [Box(*track.expect(time).tolist()) for track in self._tracks if track.time == self._last_time]
+
     def update(self, time: float, boxes: Sequence[Box]) -> list[int]:
         """The track of each box in the frame of this time, which is later than the one before."""
         # A track of the frame before may continue, however long ago that frame was.

@@ -10,7 +10,6 @@ import pytest
 from PIL import Image, ImageChops
 
 from dexpression import Predictor
-from dexpression.picture import Picture
 from dexpression.video.smoothing import CalmLabel
 from tests.support.films import draw_frame, portrait
 
@@ -64,8 +63,8 @@ def test_on_a_jittered_still_photo_shown_labels_change_five_times_less_often(shi
         noise = random.normal(0, 12, (frame.height, frame.width, 1))
         return Image.fromarray((np.asarray(frame) + noise).clip(0, 255).astype(np.uint8))
 
-    pictures = [Picture.of(jitter()) for _ in range(80)]
-    raw = [faces[0].prediction for faces in shipped.read_faces(pictures, "people") if faces]
+    readings = [shipped.predict(jitter(), "always") for _ in range(80)]
+    raw = [reading.prediction for reading in readings if reading.prediction]
     flicker = changes([prediction.emotion for prediction in raw])
     assert flicker >= 15
     assert changes(show(prediction.probabilities for prediction in raw)) <= flicker / 5

@@ -14,6 +14,7 @@ from PIL import Image
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
 
+from dexpression.faces import FoundFace
 from dexpression.figures.tracks import COLOURS
 from dexpression.labels import SEVEN
 from dexpression.picture import Box
@@ -144,13 +145,19 @@ def recorded_faces(frames: int) -> Iterator[list[FaceReading]]:
 
 
 class RecordedPredictor:
-    """A predictor of recorded faces."""
+    """A predictor and a detector of recorded faces, which finds the number of a frame in its width."""
 
     def __init__(self, recorded: Sequence[list[FaceReading]]) -> None:
-        self._recorded = iter(recorded)
+        self._recorded, self._found, self.detector = recorded, iter(recorded), self
 
-    def read_faces(self, pictures: Sequence[object], _: object) -> list[list[FaceReading]]:
-        return list(itertools.islice(self._recorded, len(pictures)))
+    def find_faces(self, frame: Image.Image) -> list[FoundFace]:
+        return [FoundFace(face.box, face.detection_confidence or 0.0) for face in self._recorded[frame.width - 1]]
+
+    def find_near(self, frame: Image.Image, _: object) -> list[FoundFace]:
+        return self.find_faces(frame)
+
+    def predict_faces(self, pictures: Sequence[object], *_: object) -> list[list[FaceReading]]:
+        return list(itertools.islice(self._found, len(pictures)))
 
 
 # The CSV of the page for readings, in an order in which a person who steps back and forth reads them.
@@ -169,7 +176,7 @@ done(frames.toCsv(name));
 def test_the_page_gives_the_tracks_labels_and_rows_of_the_command_in_whatever_order_frames_are_read(page):
     recorded = list(recorded_faces(150))
     moments = np.cumsum(np.random.default_rng(1).choice([0.04, 0.1, 0.31], len(recorded))).round(3).tolist()
-    decoded = [DecodedFrame(moment, Image.new("RGB", (8, 8))) for moment in moments]
+    decoded = [DecodedFrame(moment, Image.new("RGB", (number, 8))) for number, moment in enumerate(moments, 1)]
     frames = read_frames(RecordedPredictor(recorded), decoded, "people")
     lines = [line for frame in frames for line in format_frame(Path("clip.webm"), frame, "csv", SEVEN)]
     expected = list(csv.reader(lines))
