@@ -291,8 +291,9 @@ def _add_label(commands: Commands, model: _Parser) -> None:
     label = commands.add_parser(
         "label",
         parents=[model],
-        help="write a table (Parquet) with one row per file of a folder or a bucket; continues what was stopped",
-        description="Write a table in Parquet, with one row per file. The same command again continues a run.",
+        help="write a table (Parquet) of the pictures and films of a folder or a bucket; continues what was stopped",
+        description="Write a table in Parquet, with one row per file, and of a film per minute. The same command again "
+        "continues a run.",
     )
     label.add_argument("source", metavar="SOURCE", help="a folder, or a URI such as s3://bucket/folder")
     label.add_argument("output", type=Path, metavar="OUTPUT", help="folder for the table")

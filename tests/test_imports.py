@@ -49,8 +49,8 @@ NEVER = {
     "artifact": {"training"},
     "web": {"network", "artifact", "training", "video", "cluster"},
     "training": {"web", "serving", "cluster"},
-    "video": {"network", "artifact", "training", "web", "serving"},
-    "cluster": {"network", "training", "web", "video"},
+    "video": {"network", "artifact", "training", "web", "serving", "cluster"},
+    "cluster": {"network", "training", "web"},
 }
 # Modules of the root that import a folder, but not before a command or a model needs it.
 DEFERRED = {

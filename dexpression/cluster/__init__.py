@@ -1,1 +1,1 @@
-"""Labelling millions of files: a table in Parquet, with one row for each file. What runs it: processes, later Ray."""
+"""Labelling millions of files: a table in Parquet, with a row for each picture and each minute of a film."""

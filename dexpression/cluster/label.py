@@ -1,4 +1,4 @@
-"""The command `label`: a table of all faces in the pictures of a folder or a bucket."""
+"""The command `label`: a table of all faces in the pictures and films of a folder or a bucket."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from dexpression.cluster.table import Table
 from dexpression.errors import DataError
 from dexpression.faces import FaceDetector
 from dexpression.files import lies_in, printable
+from dexpression.kinds import FILM
 from dexpression.labels import ReadingName
 from dexpression.prediction import Predictor
 from dexpression.reading import Detect
@@ -27,6 +28,8 @@ from dexpression.serving.capacity import choose_workers
 from dexpression.settings import Settings
 
 logger = logging.getLogger(__name__)
+
+FILMS_HINT = "To read the films, install the extra [video], and label into another folder."
 
 
 class Options(NamedTuple):
@@ -65,6 +68,8 @@ def label(given: str, output: Path, model: Path, options: Options) -> None:
         summary = table.summarise(blocks)
     if summary.others:
         print(others_line(source.name, summary.others), file=sys.stderr)
+    if summary.others[FILM]:
+        print(printable(f"{source.name}: {FILMS_HINT}"), file=sys.stderr)
     print(printable(f"{output}: {summary}"))
 
 

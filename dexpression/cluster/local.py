@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from itertools import groupby
+from operator import attrgetter
 from threading import Lock
 
 from dexpression.cluster.manifest import Block
@@ -13,7 +15,7 @@ from dexpression.cluster.worker import Worker
 
 
 def label_locally(job: Job, blocks: Sequence[Block], table: Table, workers: int, advance: Callable[[], object]) -> None:
-    """Label blocks into a table with so many processes, and call `advance` after each file.
+    """Label blocks into a table with so many processes, and call `advance` after each file, whatever rows it has.
 
     Whatever ends this early, the blocks that are complete are in the table. Raises DataError and StartError.
     """
@@ -21,14 +23,14 @@ def label_locally(job: Job, blocks: Sequence[Block], table: Table, workers: int,
     crew = [Worker(job) for _ in range(min(workers, len(blocks)))]
 
     def counted(rows: Iterator[Row]) -> Iterator[Row]:
-        for row in rows:
+        for _, rows_of_file in groupby(rows, attrgetter("path")):
+            yield from rows_of_file
             with lock:
                 advance()
-            yield row
 
     def work(worker: Worker) -> None:
         while block := next(waiting, None):
-            table.write(block, list(counted(worker.label(block.read()))))
+            table.write(block, counted(worker.label(block.read())))
 
     with ThreadPoolExecutor(len(crew) or 1) as pool:
         try:

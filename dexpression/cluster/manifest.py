@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from dexpression.errors import DataError
 
 # A block is what a death costs, and a file of the table. Few files make small blocks, so that all workers take part.
 MAX_BLOCK_FILES, MIN_BLOCK_FILES, BLOCKS = 500, 10, 100
+MAX_BLOCK_BYTES = 1_000_000_000  # unless one file has more; a gigabyte of film may take half an hour
 SCHEMA = pa.schema(
     [("path", pa.string()), ("size", pa.int64()), ("time", pa.timestamp("us", "UTC")), ("left_out", pa.string())]
 )
@@ -50,7 +52,10 @@ class Manifest:
         size = min(MAX_BLOCK_FILES, max(MIN_BLOCK_FILES, -(-len(entries) // BLOCKS)))
         sink = pa.BufferOutputStream()
         columns = zip(SCHEMA.names, zip(*entries, strict=True), strict=True)
-        parquet.write_table(pa.table(dict(columns), SCHEMA), sink, row_group_size=size, compression="zstd")
+        table = pa.table(dict(columns), SCHEMA)
+        with parquet.ParquetWriter(sink, SCHEMA, compression="zstd") as writer:
+            for start, end in pairwise(_cut(entries, size)):
+                writer.write_table(table.slice(start, end - start))
         write_output(self._folder / f"{len(self._listings()):05}.parquet", sink.getvalue())
 
     def blocks(self) -> list[Block]:
@@ -68,6 +73,17 @@ class Manifest:
 
     def _listings(self) -> list[Path]:
         return sorted(self._folder.glob("*.parquet"))
+
+
+def _cut(entries: Sequence[Entry], most: int) -> Iterator[int]:
+    """Where blocks begin that have `most` files at most, and where the last one ends."""
+    count = size = 0
+    for position, entry in enumerate(entries):
+        count, size = count + 1, size + (entry.size or 0)
+        if position == 0 or count > most or size > MAX_BLOCK_BYTES:
+            yield position
+            count, size = 1, entry.size or 0
+    yield len(entries)
 
 
 def _open(path: Path) -> parquet.ParquetFile:

@@ -6,9 +6,12 @@ import signal
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import islice
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from typing import cast
 
+from dexpression.cluster.films import Alive
 from dexpression.cluster.rows import INTERNAL, WORKER_DIED, WORKER_HUNG, Job, Row, failed_row, label_file
 from dexpression.cluster.source import Entry
 from dexpression.errors import DeXpressionError, StartError
@@ -17,10 +20,12 @@ from dexpression.prediction import Predictor
 from dexpression.serving.processes import PROCESSES
 
 START_SECONDS = 120.0  # until a process is ready; it takes about one on an idle machine
-FILE_SECONDS = 60.0  # until a process is replaced that labels one file
+FILE_SECONDS = 60.0  # until a process is replaced that gives no row and no sign of life; films may take hours
 TRIES = 2  # of a file that ends its process; another program may have killed the first one
 
 READY = "ready"
+ALIVE = "alive"  # a sign of life: a film is still read
+DONE = "done"  # all rows of a file are sent
 DIED = "Reading the file ends the process that reads it"
 
 
@@ -32,7 +37,7 @@ class Lost(Exception):
     """The process has died, or was killed because it took too long."""
 
     def __init__(self, code: str, reason: str) -> None:
-        super().__init__(f"{reason}. Save the picture anew, as JPEG or PNG.")
+        super().__init__(f"{reason}. Save a picture anew as JPEG or PNG, and a film as MP4.")
         self.code = code
 
 
@@ -47,22 +52,25 @@ class Worker:
         self._is_stopped = False
 
     def label(self, entries: Sequence[Entry]) -> Iterator[Row]:
-        """The row of each file, in order; what was labelled before the process died is not labelled again.
+        """The rows of each file, in order; what was labelled before the process died is not labelled again.
 
+        Only a film is read anew, because it gives the same rows; those of its minutes that are known are left out.
         Raises StartError if there can be no process, Stopped, and DataError if the source cannot be read any more.
         """
-        position = failures = 0
+        position = failures = known = 0  # `known`: rows of the file at this position
         while position < len(entries):
             try:
                 self._send(entries[position:])
                 while position < len(entries):
-                    yield self._receive(FILE_SECONDS)
-                    position, failures = position + 1, 0
+                    for row in islice(self._receive_rows(), known, None):
+                        known += 1
+                        yield row
+                    position, failures, known = position + 1, 0, 0
             except Lost as lost:
                 failures += 1
                 if failures == TRIES:
                     yield failed_row(entries[position], lost.code, str(lost))
-                    position, failures = position + 1, 0
+                    position, failures, known = position + 1, 0, 0
 
     def stop(self) -> None:
         """End the process, whatever it does; a thread in `label` gets Stopped."""
@@ -95,12 +103,18 @@ class Worker:
         except Lost:
             raise StartError("A process that labels files cannot start. Is there enough free memory?") from None
 
-    def _receive(self, seconds: float) -> Row:
+    def _receive_rows(self) -> Iterator[Row]:
+        """The rows of the next file, as they are made."""
+        while (message := self._receive(FILE_SECONDS)) != DONE:
+            if message != ALIVE:
+                yield cast(Row, message)
+
+    def _receive(self, seconds: float) -> Row | str:
         """The next message; raises Lost, Stopped, or the error that the process has sent."""
         try:
             if self._is_stopped or not self._pipe.poll(seconds):
-                raise self._lose(WORKER_HUNG, f"Reading the file takes more than {seconds:.0f} s")
-            message: Row | DeXpressionError = self._pipe.recv()
+                raise self._lose(WORKER_HUNG, f"Reading the file gives nothing for {seconds:.0f} s")
+            message: Row | str | DeXpressionError = self._pipe.recv()
         except (EOFError, OSError):
             raise self._lose(WORKER_DIED, DIED) from None
         if isinstance(message, DeXpressionError):
@@ -131,7 +145,7 @@ def _without_interrupts() -> Iterator[None]:
 
 
 def run_worker(pipe: Connection) -> None:
-    """Receive a job, and then lists of files; label these with one thread, and send each row. End with the pipe."""
+    """Receive a job, and then lists of files; label these with one thread, and send the rows. End with the pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # where `_without_interrupts` does nothing
     warnings.simplefilter("ignore")  # Pillow warns of each damaged entry of a picture
     with suppress(EOFError, OSError):  # the parent has died, or stops
@@ -141,15 +155,17 @@ def run_worker(pipe: Connection) -> None:
             pipe.send(READY)
             while True:
                 for entry in pipe.recv():
-                    pipe.send(_label_safely(entry, job, predictor))
+                    for row in _label_safely(entry, job, predictor, lambda: pipe.send(ALIVE)):
+                        pipe.send(row)
+                    pipe.send(DONE)
         except DeXpressionError as error:
             pipe.send(error)
 
 
-def _label_safely(entry: Entry, job: Job, predictor: Predictor) -> Row:
+def _label_safely(entry: Entry, job: Job, predictor: Predictor, alive: Alive) -> Iterator[Row]:
     try:
-        return label_file(entry, job, predictor)
+        yield from label_file(entry, job, predictor, alive)
     except DeXpressionError:
         raise
     except Exception as error:  # one file in millions must not stop the others
-        return failed_row(entry, INTERNAL, f"Reading the file failed ({type(error).__name__}). Please report it.")
+        yield failed_row(entry, INTERNAL, f"Reading the file failed ({type(error).__name__}). Please report it.")

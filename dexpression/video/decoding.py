@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import IO, Any, BinaryIO, NamedTuple, cast
 
@@ -41,9 +42,12 @@ class Film:
     `seconds` is the length and `rate` the frames a second, as the container names them; 0 for an unknown length.
     """
 
-    def __init__(self, path: StrPath, every: float) -> None:
-        """Start to decode a frame every so many seconds, or all for 0; raises UnreadableFilm."""
-        self._process = _start_decoder(path, every)
+    def __init__(self, film: StrPath | BinaryIO, every: float) -> None:
+        """Start to decode a frame every so many seconds, or all for 0; raises UnreadableFilm.
+
+        `film` is a path, or an open file of this machine, which stays open.
+        """
+        self._process = _start_decoder(film, every)
         self._records = cast(IO[bytes], self._process.stdout)  # it is a pipe
         self._reached = NOTHING
         try:
@@ -100,13 +104,14 @@ class Film:
         )
 
 
-def _start_decoder(path: StrPath, every: float) -> subprocess.Popen[bytes]:
+def _start_decoder(film: StrPath | BinaryIO, every: float) -> subprocess.Popen[bytes]:
     """Start the process that reads a film, which it gets as an open file; raises UnreadableFilm."""
-    with _open_film(path) as film:
+    with _open_film(film) as file:
+        _check_container(file)
         return subprocess.Popen(  # noqa: S603 - the command is our own, and has no text from outside
             # Without -P, a module in the current folder could take the place of a library.
             [sys.executable, "-P", "-m", "dexpression.video.decoder", str(every)],
-            stdin=film,
+            stdin=file,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
@@ -114,18 +119,29 @@ def _start_decoder(path: StrPath, every: float) -> subprocess.Popen[bytes]:
         )
 
 
-def _open_film(path: StrPath) -> BinaryIO:
-    """Open a regular file that begins as a film; raises UnreadableFilm."""
+def _open_film(film: StrPath | BinaryIO) -> AbstractContextManager[BinaryIO]:
+    """Open a regular file, unless it is open already; raises UnreadableFilm."""
+    if not isinstance(film, (str, os.PathLike)):
+        return nullcontext(film)
     try:
-        film = open_file(path)
-        head = film.read(HEAD_BYTES)
+        return open_file(film)
     except (OSError, ValueError) as error:  # the latter for a name with a zero byte
-        reason = getattr(error, "strerror", None) or error
-        raise UnreadableFilm(f"The file cannot be read ({reason}).") from error
+        raise _cannot_be_read(error) from error
+
+
+def _check_container(film: BinaryIO) -> None:
+    """Raise UnreadableFilm unless the file begins as a film."""
+    try:
+        film.seek(0)
+        head = film.read(HEAD_BYTES)
+    except OSError as error:
+        raise _cannot_be_read(error) from error
     if not find_container(head):
-        film.close()
         raise UnreadableFilm(_describe_other(name_kind(head)))
-    return film
+
+
+def _cannot_be_read(error: Exception) -> UnreadableFilm:
+    return UnreadableFilm(f"The file cannot be read ({getattr(error, 'strerror', None) or error}).")
 
 
 def _describe_other(kind: str) -> str:

@@ -40,7 +40,7 @@ def in_process(shipped: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
             self.job = job
 
         def label(self, entries: Sequence[Entry]) -> Iterator[Row]:
-            return (label_file(entry, self.job, shipped) for entry in entries)
+            return (row for entry in entries for row in label_file(entry, self.job, shipped))
 
         def stop(self) -> None:
             pass

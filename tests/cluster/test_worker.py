@@ -25,7 +25,7 @@ def label(folder, *names: str) -> list[object]:
 @pytest.mark.slow
 def test_a_file_that_ends_its_process_each_time_costs_one_row(tmp_path):
     first, error, last = label(tmp_path, "a", "die", "b")
-    message = "Reading the file ends the process that reads it. Save the picture anew, as JPEG or PNG."
+    message = "Reading the file ends the process that reads it. Save a picture anew as JPEG or PNG, and a film as MP4."
     assert (first, last) == ("a", "b")
     assert error == Row("die", error=Problem("worker_died", message))
 
@@ -33,6 +33,14 @@ def test_a_file_that_ends_its_process_each_time_costs_one_row(tmp_path):
 @pytest.mark.slow
 def test_a_process_that_another_program_kills_costs_nothing(tmp_path):
     assert label(tmp_path, "a", "die once", "b") == ["a", "die once", "b"]
+
+
+@pytest.mark.slow
+def test_a_film_that_is_read_anew_gives_each_row_once_and_one_that_ends_its_process_keeps_what_was_read(tmp_path):
+    minutes = ["minute 1", "minute 2"]
+    assert label(tmp_path, "film: die once", "b") == [*minutes, "die once", "b"]
+    *before, error, last = label(tmp_path, "film: die", "b")
+    assert (before, error.path, error.error.code, last) == (minutes, "film: die", "worker_died", "b")
 
 
 @pytest.mark.slow
