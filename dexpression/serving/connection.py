@@ -128,12 +128,12 @@ class ProblemTask(ErrorTask):
             members = error_problem(error, request_id)
         else:
             members = http_problem(error.code, error.reason, error.body, request_id)
-        body, headers = encode_problem(members)
+        method, path, origin = self._addressed()
+        body, headers = encode_problem(members, path)
         headers |= ALWAYS
         if self.request.is_cut or not isinstance(error, RequestError):  # the following bytes are not a request
             self.set_close_on_finish()
             self.channel.lingers = True
-        method, path, origin = self._addressed()
         headers |= self.channel.server.cors.headers_for_origin(path, method, origin)
         status: int = members["status"]
         record_request(NO_ROUTE, method, status, 0.0, request_id)

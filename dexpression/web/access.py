@@ -14,7 +14,12 @@ from flask import Flask, Response, request
 from dexpression.settings import ANY, Settings
 from dexpression.web.errors import Forbidden, MisdirectedRequest, Unauthorized
 
-PUBLIC_ENDPOINTS = {"page", "client", "static", "document", "live", "ready"}  # needed before a token can be sent
+# Needed before a token can be sent, or by a monitor that has none.
+PUBLIC_ENDPOINTS = {"page", "client", "static", "document", "live", "ready"} | {
+    "protocol_live",
+    "protocol_ready",
+    "protocol_model_ready",
+}
 REDIRECTS = (301, 302, 303, 307, 308)
 HOST = re.compile(r"(\[[\da-f:.]+\]|[\w.-]+)(:\d*)?", re.IGNORECASE | re.ASCII)  # a name or an address, and a port
 

@@ -4,34 +4,39 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from flask import Flask, Response, g, request
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from dexpression.kinds import is_film
-from dexpression.labels import LABEL_SETS, OWN, label_sets
-from dexpression.picture import Picture, PixelBudget, load_picture
-from dexpression.reading import Reading, min_short_side
+from dexpression.labels import OWN, label_sets
+from dexpression.picture import Picture
+from dexpression.reading import Reading
 from dexpression.settings import Settings
 from dexpression.web.access import check_hosts, refuse_other_pages, require_token
 from dexpression.web.cors import Cors, add_cors
 from dexpression.web.documents import add_documents
 from dexpression.web.error_handlers import problem_of, register_error_handlers
-from dexpression.web.errors import FilmUploaded, NoFace, NotReady
-from dexpression.web.metrics import count_reading, metrics_text
-from dexpression.web.parameters import Parameters, RootParameters, merge_parameters, read_parameters
+from dexpression.web.inference_protocol import add_inference_protocol
+from dexpression.web.metrics import metrics_text
+from dexpression.web.parameters import Parameters, RootParameters
+from dexpression.web.predictions import (
+    AnyParameters,
+    PictureLoader,
+    choose_labels,
+    predict_largest_face,
+    read_request_parameters,
+)
 from dexpression.web.problems import FACES, HINT, MODEL
 from dexpression.web.protection import add_security_headers
 from dexpression.web.records import record_requests
-from dexpression.web.service import MAY_TAKE_LONG, Postponed, Service
-from dexpression.web.uploads import Uploads, read_uploads
+from dexpression.web.service import Service
+from dexpression.web.uploads import read_uploads
 
 NO_FACE_HINT = (
     "No face was found, so this is the emotion of the whole picture. "
     "Send a face that is seen from the front, upright and not too small, or on_no_face=error to get an error instead."
 )
-AnyParameters = TypeVar("AnyParameters", bound=Parameters)
 
 
 class QuietFlask(Flask):
@@ -63,7 +68,7 @@ def create_app(service: Service, settings: Settings) -> Flask:
 
     @app.before_request
     def choose_predictor() -> None:
-        if request.endpoint == "live":  # also where a model is loaded late, or cannot be loaded
+        if request.endpoint in ("live", "protocol_live"):  # also where a model is loaded late, or cannot be loaded
             return
         g.predictor = service.predictor
         g.facts = g.predictor.public_facts()
@@ -77,7 +82,7 @@ def create_app(service: Service, settings: Settings) -> Flask:
     @app.post("/")
     def answer() -> Response:
         uploads = read_uploads(request)
-        parameters = _read_parameters(RootParameters, uploads, settings)
+        parameters = read_request_parameters(RootParameters, uploads.options, settings)
         if parameters.labels is None:
             parameters = parameters.model_copy(update={"labels": settings.labels or _default_labels()})
         response = _answer_pictures(uploads.pictures, _label_picture, parameters, settings.max_pixels)
@@ -88,7 +93,7 @@ def create_app(service: Service, settings: Settings) -> Flask:
     @app.post("/v1/predict")
     def predict() -> Response:
         uploads = read_uploads(request)
-        parameters = _read_parameters(Parameters, uploads, settings)
+        parameters = read_request_parameters(Parameters, uploads.options, settings)
         return _answer_pictures(uploads.pictures, _read_picture, parameters, settings.max_pixels)
 
     @app.get("/v1/model")
@@ -106,22 +111,11 @@ def create_app(service: Service, settings: Settings) -> Flask:
 
     @app.get("/health/ready")
     def ready() -> Response:
-        if service.stopping:
-            raise NotReady("The server is stopping. Call another one, or this one after its next start.")
-        if service.withdrawn:
-            raise NotReady("The model does not answer as its learner does. The log of the server has the details.")
-        if not service.can_predict():
-            raise NotReady("The server cannot predict. Its log has the reason.")
+        service.require_ready()
         return _json({"status": "ready"})
 
+    add_inference_protocol(app, service, settings)
     return app
-
-
-def _read_parameters(model: type[AnyParameters], uploads: Uploads, settings: Settings) -> AnyParameters:
-    """The parameters of the request; without a reading, the one of the settings if there is one."""
-    given = merge_parameters(request.args.to_dict(flat=False), uploads.options)
-    parameters = read_parameters(model, given, g.facts["labels"], g.facts["readings"])
-    return parameters if parameters.reading else parameters.model_copy(update={"reading": settings.reading})
 
 
 def _default_labels() -> str | None:
@@ -135,42 +129,22 @@ def _answer_pictures(
     parameters: AnyParameters,
     max_pixels: int,
 ) -> Response:
-    """Answer the request's one picture, or each of several with an answer or a problem document.
-
-    All pictures of a request share `max_pixels`, because a few bytes can hold many pixels, and damaged ones count too.
-    """
-    may_take_long, side = request.environ.get(MAY_TAKE_LONG, True), min_short_side(parameters.detect)
-    if parameters.detect == "tiles" and not may_take_long:
-        raise Postponed
-    budget = PixelBudget(max_pixels, None if may_take_long else _postpone)
+    """Answer the request's one picture, or each of several with an answer or a problem document."""
+    loader = PictureLoader(parameters.detect, max_pixels)
     if len(pictures) == 1:
-        return _json(answer(_load(pictures[0], budget, side), parameters))
+        return _json(answer(loader.load(pictures[0]), parameters))
     results = []
     for content in pictures:
         try:
-            results.append(answer(_load(content, budget, side), parameters))
+            results.append(answer(loader.load(content), parameters))
         except Exception as error:
             results.append(problem_of(error))
     return _json({"results": results})
 
 
-def _load(content: bytes, budget: PixelBudget, min_short_side: int) -> Picture:
-    """Decode a picture; raises PictureError or, for a film, FilmUploaded."""
-    if is_film(content):
-        raise FilmUploaded
-    return load_picture(content, budget, min_short_side)
-
-
-def _postpone() -> None:
-    raise Postponed
-
-
 def _label_picture(picture: Picture, parameters: RootParameters) -> dict[str, Any]:
     """The answer of POST /: the label of the largest face, or of the whole picture if there is no face."""
-    reading = g.predictor.predict(picture, parameters.detect, parameters.on_no_face == "whole", parameters.reading)
-    if reading.prediction is None:
-        raise NoFace("No face was found. Send a face that is seen from the front, upright and not too small.")
-    reading = _choose_labels(reading, parameters)
+    reading = predict_largest_face(picture, parameters)
     g.face_count = len(reading.faces)
     if parameters.detail == "full":
         return _describe_reading(reading, parameters)
@@ -186,14 +160,8 @@ def _describe_faces(count: int) -> dict[str, str]:
 def _read_picture(picture: Picture, parameters: Parameters) -> dict[str, Any]:
     """The answer of POST /v1/predict: every face."""
     reading = g.predictor.predict(picture, parameters.detect, reading=parameters.reading)
-    reading = _choose_labels(reading, parameters)
+    reading = choose_labels(reading, parameters)
     return _describe_reading(reading, parameters)
-
-
-def _choose_labels(reading: Reading, parameters: Parameters) -> Reading:
-    chosen = reading.among(LABEL_SETS[parameters.labels]) if parameters.labels else reading
-    count_reading(chosen)
-    return chosen
 
 
 def _describe_reading(reading: Reading, parameters: Parameters) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from flask_cors.core import DEFAULT_OPTIONS, get_cors_headers, serialize_options
 from werkzeug.datastructures import Headers
 
 from dexpression.settings import ANY, Settings
-from dexpression.web.problems import FACES, HINT, MODEL, REQUEST_ID
+from dexpression.web.problems import FACES, HINT, MODEL, REQUEST_ID, TENSORS_START, is_protocol_path
 
 MODULES = ("/client.js", "/static/tracks.js")  # the JavaScript for other pages: the second is a part of the first
 
@@ -18,8 +18,8 @@ MODULES = ("/client.js", "/static/tracks.js")  # the JavaScript for other pages:
 class Cors:
     """The CORS headers of every answer, whether the app gives it or the HTTP server below it.
 
-    Open to other origins are `POST /`, `/v1/*` and MODULES. Nothing else is: a page that could read `/metrics` would
-    learn which emotions were found.
+    Open to other origins are `POST /`, `/v1/*`, `/v2` and all below it, and MODULES. Nothing else is: a page that could
+    read `/metrics` would learn which emotions were found.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -31,7 +31,7 @@ class Cors:
             | {
                 "origins": ANY if self._allows_any else exact,
                 "methods": ["GET", "POST", "OPTIONS"],
-                "expose_headers": [REQUEST_ID, MODEL, FACES, HINT, "Retry-After"],
+                "expose_headers": [REQUEST_ID, MODEL, FACES, HINT, TENSORS_START, "Retry-After"],
                 "allow_private_network": True,  # a public web page may call a server on this machine
                 "send_wildcard": True,
                 "always_send": self._allows_any,  # also without Origin, because a browser may keep the answer for later
@@ -68,4 +68,6 @@ def add_cors(app: Flask, cors: Cors) -> None:
 
 
 def _is_open(path: str, method: str) -> bool:
-    return path in MODULES or path.startswith("/v1/") or (path == "/" and method in ("POST", "OPTIONS"))
+    if path in MODULES or path.startswith("/v1/") or is_protocol_path(path):
+        return True
+    return path == "/" and method in ("POST", "OPTIONS")

@@ -38,14 +38,14 @@ def register_error_handlers(app: Flask) -> None:
     @app.errorhandler(PictureError)
     @app.errorhandler(MemoryError)
     def handle_error(error: Exception) -> Response:
-        return _respond(problem_of(error))
+        return respond(problem_of(error))
 
     @app.errorhandler(HTTPException)
     def handle_http_error(error: HTTPException) -> Response:  # 404, 405, 413, and 500 for an unforeseen exception
         status = error.code or 500
         if isinstance(error, InternalServerError) and error.original_exception:
             _log_failure(error.original_exception)
-        response = _respond(http_problem(status, error.name, error.description or error.name, g.request_id))
+        response = respond(http_problem(status, error.name, error.description or error.name, g.request_id))
         kept = (header for header in error.get_headers() if header[0] != "Content-Type")
         response.headers.extend(kept)  # such as Allow
         return response
@@ -61,8 +61,9 @@ def problem_of(error: Exception) -> dict[str, Any]:
     return problem(500, "internal_server_error", DETAILS[500], g.request_id)
 
 
-def _respond(members: dict[str, Any]) -> Response:
-    body, headers = encode_problem(members)
+def respond(members: dict[str, Any]) -> Response:
+    """The response to the current request with a problem document."""
+    body, headers = encode_problem(members, request.path)
     return Response(body, members["status"], headers)
 
 

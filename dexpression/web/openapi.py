@@ -31,6 +31,7 @@ TAGS = [
     {"name": "Server", "description": "The page, the model and the state of the server"},
 ]
 EXAMPLES = Path(__file__).parent / "examples.json"  # recorded by `pipenv run examples`
+PROTOCOL = "https://github.com/kserve/open-inference-protocol"
 BYTES = "application/octet-stream"
 JSON = "application/json"
 TEXT = {"type": "string"}
@@ -47,7 +48,10 @@ MODELS: list[type[BaseModel]] = [
 
 
 def openapi_document(labels: Sequence[str], requires_token: bool = False) -> dict[str, Any]:
-    """Describe every route, the page included, for a model of these labels, and a server with or without a token."""
+    """Describe every route, the page included, for a model of these labels, and a server with or without a token.
+
+    The routes below /v2 are left out: the Open Inference Protocol has a document of its own.
+    """
     document = {
         "openapi": "3.1.0",
         "info": {
@@ -57,6 +61,7 @@ def openapi_document(labels: Sequence[str], requires_token: bool = False) -> dic
             "license": {"name": "MIT"},
         },
         "tags": TAGS,
+        "externalDocs": {"description": "The routes below /v2", "url": PROTOCOL},
         "servers": [{"url": "."}],  # relative to this document, so that it is right below any path
         "paths": {
             "/": {

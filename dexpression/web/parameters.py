@@ -57,17 +57,22 @@ class Parameters(BaseModel):
         return value
 
 
-class RootParameters(Parameters):
+class LargestFaceParameters(Parameters):
+    """The parameters of an answer about the largest face alone."""
+
+    on_no_face: Literal["whole", "error"] = Field(
+        "whole",
+        description="If no face is found: treat the whole picture as one face, or answer with the error no_face.",
+    )
+
+
+class RootParameters(LargestFaceParameters):
     """The parameters of POST /, all optional."""
 
     detail: Literal["label", "full"] = Field(
         "label",
         description="full: answer in the form of POST /v1/predict. If no face is found, result, confidence and "
         "probabilities are those of the whole picture, and faces is empty.",
-    )
-    on_no_face: Literal["whole", "error"] = Field(
-        "whole",
-        description="If no face is found: treat the whole picture as one face, or answer with the error no_face.",
     )
 
 

@@ -1,4 +1,6 @@
-"""Problem documents: the one form of every error that leaves the server (problem+json, RFC 9457).
+"""Problem documents: the form of every error that leaves the server (problem+json, RFC 9457).
+
+Only the paths of the Open Inference Protocol, below /v2, have errors in the form of that protocol.
 
 Both the Flask application and the HTTP server below it make their error responses here, without Flask.
 """
@@ -15,9 +17,11 @@ from dexpression.web.errors import HEADERS, STATUSES, RequestError
 from dexpression.web.metrics import REJECTS
 
 CONTENT_TYPE = "application/problem+json"
+PROTOCOL_PATH = "/v2"  # of the Open Inference Protocol, with all paths below it
 REQUEST_ID = "X-Request-ID"
 FACES = "X-Faces"  # the number of faces in the picture, at POST /, whose body has no place for it
 HINT = "X-Hint"  # how to get a better answer
+TENSORS_START = "Inference-Header-Content-Length"  # where binary tensors begin in a body of the protocol, behind JSON
 MODEL = "X-Model-SHA256"  # the model that answered, which may be replaced while the server runs
 
 # Better texts than those of werkzeug and waitress, which do not say how to fix the request.
@@ -56,10 +60,18 @@ def problem(status: int, code: str, detail: str, request_id: str) -> dict[str, A
     }
 
 
-def encode_problem(members: dict[str, Any]) -> tuple[bytes, dict[str, str]]:
-    """The body and the headers of a response with this problem document."""
+def encode_problem(members: dict[str, Any], path: str) -> tuple[bytes, dict[str, str]]:
+    """The body and the headers of a response with this problem document to a request for this path."""
     headers = {"Content-Type": CONTENT_TYPE, REQUEST_ID: members["request_id"]} | HEADERS.get(members["code"], {})
+    if is_protocol_path(path):
+        # The Open Inference Protocol has a form of its own, and KServe's client reads no error of another type.
+        return json.dumps({"error": members["error"]}).encode(), headers | {"Content-Type": "application/json"}
     return json.dumps(members).encode(), headers
+
+
+def is_protocol_path(path: str) -> bool:
+    """Whether this is an address of the Open Inference Protocol, known or not."""
+    return path == PROTOCOL_PATH or path.startswith(f"{PROTOCOL_PATH}/")
 
 
 def new_request_id() -> str:

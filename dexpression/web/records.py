@@ -10,7 +10,18 @@ from flask import Flask, Response, g, request
 from dexpression.web.metrics import LATENCY, REQUESTS
 
 NO_ROUTE = "none"  # one name for all unknown addresses, or callers could create any number of metrics
-ROUTINE = ("/health/", "/metrics", "/static/", "/docs", "/client.js", "/openapi.json")  # beginnings of routes
+# Beginnings of routes.
+ROUTINE = (
+    "/health/",
+    "/metrics",
+    "/static/",
+    "/docs",
+    "/client.js",
+    "/openapi.json",
+    "/v2/health/",
+    "/v2/models/<model>/ready",
+    "/v2/models/<model>/versions/<version>/ready",
+)
 
 logger = logging.getLogger("dexpression.access")
 

@@ -12,6 +12,7 @@ from PIL import Image
 from dexpression.labels import ReadingName
 from dexpression.picture import Picture
 from dexpression.reading import Detect, Reading
+from dexpression.web.errors import NotReady
 
 
 class Postponed(BaseException):
@@ -54,6 +55,15 @@ class Service:
     withdrawn: bool = False  # its model turned out to differ from its learner
     _can_predict: bool = True
     _checked: tuple[Predicting | None, float] = (None, 0.0)  # the predictor, and until when the last check holds
+
+    def require_ready(self) -> None:
+        """Raise NotReady, with the reason, if the server cannot answer now, or will not soon."""
+        if self.stopping:
+            raise NotReady("The server is stopping. Call another one, or this one after its next start.")
+        if self.withdrawn:
+            raise NotReady("The model does not answer as its learner does. The log of the server has the details.")
+        if not self.can_predict():
+            raise NotReady("The server cannot predict. Its log has the reason.")
 
     def can_predict(self) -> bool:
         """Whether a prediction succeeds; it is tried at most once a second, because anybody may ask."""

@@ -52,11 +52,7 @@ def read_uploads(request: Request) -> Uploads:
 
     Raises MissingFile, TooManyPictures, BadBase64, UnsupportedMediaType or, for another bad form or JSON, RequestError.
     """
-    kind, body = request.mimetype, request.get_data()
-    if (encoding := request.headers.get("Content-Encoding", "identity")) != "identity":
-        raise UnsupportedMediaType(
-            f"The body has the Content-Encoding {encoding[:MAX_ECHO]}. Send it without: pictures are small already."
-        )
+    kind, body = request.mimetype, read_body(request)
     if find_format(body):  # whatever the type says
         return Uploads([body], {})
     if kind == FORM:
@@ -69,6 +65,15 @@ def read_uploads(request: Request) -> Uploads:
     if not body and not kind.startswith("image/"):
         raise MissingFile(f"The request has no picture. {WAYS}")
     return Uploads([body], {})  # decoding it tells what it is
+
+
+def read_body(request: Request) -> bytes:
+    """The body of a request; raises UnsupportedMediaType if it is compressed."""
+    if (encoding := request.headers.get("Content-Encoding", "identity")) != "identity":
+        raise UnsupportedMediaType(
+            f"The body has the Content-Encoding {encoding[:MAX_ECHO]}. Send it without: pictures are small already."
+        )
+    return request.get_data()
 
 
 def _check_type(kind: str, body: bytes) -> None:
@@ -173,7 +178,7 @@ def _read_json(request: Request) -> Uploads:
         body = JsonPicture.model_validate(members)
     except ValidationError:
         raise MissingFile(f'{_describe_json(members)} Send {{"image": "<base64 or data URL>"}}.') from None
-    return Uploads([_decode(body.image)], {name: [value] for name, value in (body.model_extra or {}).items()})
+    return Uploads([decode_base64(body.image)], {name: [value] for name, value in (body.model_extra or {}).items()})
 
 
 def _describe_json(value: object) -> str:
@@ -186,8 +191,8 @@ def _describe_json(value: object) -> str:
     return f'The JSON has the {_names("member", list(value))} and no "image".'
 
 
-def _decode(text: str) -> bytes:
-    """Decode base64, with or without the head of a data URL (data:image/png;base64,)."""
+def decode_base64(text: str) -> bytes:
+    """Decode base64, with or without the head of a data URL (data:image/png;base64,); raises BadBase64."""
     head, comma, rest = text.partition(",")
     if comma and not re.fullmatch(r"\s*data:.*;base64", head, re.IGNORECASE):
         raise BadBase64("The image is not a base64 data URL. Such a URL begins like data:image/jpeg;base64,")

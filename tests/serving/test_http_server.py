@@ -220,6 +220,24 @@ def test_a_refusal_is_a_problem_document_and_keeps_the_connection_open(serve, pr
     assert b"dexpression_requests_waiting 0.0" in read_answer(connection)[1]
 
 
+def test_a_refusal_below_v2_has_the_form_of_the_open_inference_protocol(serve, predictor):
+    server = serve(max_queue=1)
+    slow = [server.send()]
+    predictor.wait_for_call()
+    tensor = {"name": "crops", "shape": [1, 1, 48, 48], "datatype": "UINT8", "data": [7] * 2304}
+    body = json.dumps({"inputs": [tensor]}).encode()
+    request = post_request(body, "application/json").replace(b"/ ", b"/v2/models/dexpression/infer ", 1)
+    waiting = [server.send(request) for _ in range(3)]
+    answered, *_ = select.select(waiting, [], [], DEADLINE_SECONDS)
+    refused = HTTPResponse(answered[0])
+    refused.begin()
+    predictor.allow()
+    assert (refused.status, refused.headers["Retry-After"]) == (503, "1")
+    assert refused.headers["Content-Type"] == "application/json"  # KServe's client reads the error of no other type
+    assert json.loads(refused.read()).keys() == {"error"}
+    assert codes(*slow) == ["200"]
+
+
 def test_while_a_picture_takes_long_the_worker_answers_everything_else(serve, predictor):
     server = serve()
     slow = server.send()

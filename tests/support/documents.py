@@ -23,6 +23,7 @@ DOCUMENTS = (
     "docs/films.md",
     "docs/scale.md",
     "docs/http.md",
+    "docs/inference-protocol.md",
     "docs/operations.md",
     "README.md",
     "docs/training.md",

@@ -56,6 +56,8 @@ OPEN = [
     ("POST", "/v1/predict"),
     ("GET", "/v1/model"),
     ("GET", "/v1/nothing"),
+    ("POST", "/v2/models/dexpression/infer"),
+    ("GET", "/v2"),
     ("GET", "/client.js"),
     ("GET", "/static/tracks.js"),
 ]
@@ -68,6 +70,7 @@ CLOSED = [
     ("GET", "/docs/"),
     ("GET", "/static/page.js"),
     ("POST", "/nothing"),
+    ("GET", "/v2x"),
 ]
 
 

@@ -74,10 +74,12 @@ def test_health_checks_metrics_and_files_are_logged_for_debugging_only(client, c
     caplog.set_level(logging.DEBUG, "dexpression.access")
     for path in ("/health/live", "/health/ready", "/metrics", "/static/page.js", "/docs/swagger-ui.css", "/client.js"):
         client.get(path)
+    for path in ("/v2/health/live", "/v2/models/dexpression/ready", "/v2/models/dexpression/versions/0a/ready"):
+        client.get(path)
     client.get("/static/nothing")  # what fails is logged
     client.get("/")
     levels = [record.levelname for record in caplog.records if record.name == "dexpression.access"]
-    assert levels == ["DEBUG"] * 6 + ["INFO"] * 2
+    assert levels == ["DEBUG"] * 9 + ["INFO"] * 2
 
 
 def test_a_log_line_in_json_has_the_same_facts_as_members(client, caplog):
