@@ -63,7 +63,7 @@ def run_command(server: Server, project: Path) -> Callable[[str], str]:
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: f"{block.document} {block.text[:40]!r}")
 def test_a_code_block_is_run_or_says_why_not(block: Block):
-    assert block.reason or block.language in ("console", "python", "html", "nginx")
+    assert block.reason or block.language in ("console", "python", "html", "haproxy", "nginx")
     assert block.language != "console" or block.commands()
 
 

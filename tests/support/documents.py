@@ -24,6 +24,7 @@ DOCUMENTS = (
     "docs/scale.md",
     "docs/http.md",
     "docs/inference-protocol.md",
+    "docs/kubernetes.md",
     "docs/operations.md",
     "README.md",
     "docs/training.md",
