@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import random
 import time
+from dataclasses import replace
 
 from PIL import Image
 from skimage import data
@@ -76,7 +77,7 @@ def _find(detector: FaceDetector, content: bytes) -> list[list[FoundFace]]:
 
 
 def _in_original(picture: Picture, face: FoundFace) -> FoundFace:
-    return FoundFace(picture.to_original(face.box), face.confidence)
+    return replace(face, box=picture.to_original(face.box))
 
 
 def _is_in(face: FoundFace, place: tuple[int, int, int]) -> bool:

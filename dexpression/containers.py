@@ -11,9 +11,12 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-from dexpression.avif import IGNORED, ends_in_box, strip_avif
+from dexpression.avif import strip_avif
+from dexpression.boxes import IGNORED, ends_in_box
 from dexpression.errors import TooComplex
+from dexpression.heic import strip_heic
 from dexpression.jpeg import Effort, lacks_end, strip_jpeg
+from dexpression.kinds import HEAD_BYTES, HEIC, find_format
 
 MAX_PARTS = 100_000  # chunks of PNG, blocks of GIF; 20 MB of PNG in its usual chunks of 8 kB are 2,500
 MAX_METADATA_BYTES = 65_536  # of EXIF and XMP, as in one segment of a JPEG file
@@ -59,6 +62,8 @@ def strip_metadata(content: bytes, effort: Effort | None = None) -> bytes:
         return _strip_gif(content)
     if content.startswith(RIFF_START) and content[8:12] == WEBP_START:
         return _strip_webp(content)
+    if find_format(content[:HEAD_BYTES]) == HEIC:
+        return strip_heic(content, effort)
     if content[4:8] == FTYP and content[8:12] in AVIF_BRANDS:
         return strip_avif(content, effort)
     if content.startswith(BMP_START):

@@ -39,10 +39,10 @@ def require_extra(extra: Extra, purpose: str, libraries: Sequence[str] = ()) -> 
     """
     missing = missing_libraries(libraries or LIBRARIES[extra])
     if missing:
-        raise MissingExtra(f"{purpose} needs more packages, such as {missing[0]}. Install: {_install_command(extra)}")
+        raise MissingExtra(f"{purpose} needs more packages, such as {missing[0]}. Install: {install_command(extra)}")
 
 
-def _install_command(extra: Extra) -> str:
+def install_command(extra: Extra) -> str:
     """The command that adds an extra: to an installed package, or to the environment of a checkout."""
     try:
         distribution("dexpression")

@@ -12,13 +12,15 @@ import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from dexpression.engine import open_session
 from dexpression.errors import DigestMismatch, MissingArtifact
-from dexpression.picture import Box, to_grey
+from dexpression.landmarks import Landmarks
+from dexpression.picture import Box, Point, to_grey
 from dexpression.reading import MIN_FACE_CONFIDENCE
 from dexpression.shipped import DETECTOR_WEIGHTS
 
@@ -46,15 +48,38 @@ MAX_FACES_IN_TILES = 512
 CROP_SCALE = 1.1  # side of the crop / square root of the box's area: how FER2013 frames a face
 
 
-Detected = tuple[np.ndarray, np.ndarray]  # corners (N, 4) in pixels, and confidence (N,)
+class Detected(NamedTuple):
+    """N faces as a search detects them."""
+
+    corners: np.ndarray  # (N, 4) in pixels
+    points: np.ndarray  # (N, 5, 2) in pixels, in the order of `Landmarks`
+    confidence: np.ndarray  # (N,)
+
+    def take(self, chosen: np.ndarray) -> Detected:
+        """The faces of these indices or of this mask."""
+        return Detected(*(part[chosen] for part in self))
+
+    def move(self, left: float, top: float) -> Detected:
+        """The faces of a part of a picture, whose upper left corner this is, in pixels of the picture."""
+        corner = np.array([left, top])
+        return self._replace(corners=self.corners + np.tile(corner, 2), points=self.points + corner)
 
 
 @dataclass(frozen=True)
 class FoundFace:
-    """The box of a detected face, and the detection confidence, 0..1."""
+    """The box of a detected face, the detection confidence, 0..1, and the landmarks."""
 
     box: Box
     confidence: float
+    landmarks: Landmarks
+
+    @classmethod
+    def all_of(cls, detected: Detected) -> list[FoundFace]:
+        """The faces of arrays, in their order."""
+        return [
+            cls(Box(*corners), confidence, Landmarks(*(Point(*point) for point in points)))
+            for corners, points, confidence in zip(*(part.tolist() for part in detected), strict=True)
+        ]
 
 
 class FaceDetector:
@@ -63,7 +88,7 @@ class FaceDetector:
     def __init__(self, weights: bytes, min_confidence: float = MIN_FACE_CONFIDENCE, threads: int | None = None) -> None:
         self._session = open_session(weights, threads)
         self._min_confidence = min_confidence
-        self._outputs = [f"{name}_{stride}" for name in ("cls", "obj", "bbox") for stride in STRIDES]
+        self._outputs = [f"{name}_{stride}" for name in ("cls", "obj", "bbox", "kps") for stride in STRIDES]
 
     @classmethod
     def load(cls, min_confidence: float = MIN_FACE_CONFIDENCE, threads: int | None = None) -> FaceDetector:
@@ -102,12 +127,13 @@ class FaceDetector:
     def _detect_quickly(self, picture: Image.Image) -> Detected:
         """Detect faces at 320 pixels; at 640 if there is none, or if there may be others."""
         if max(picture.size) > QUICK_SIDE:
-            corners, confidence = self._detect(picture, QUICK_SIDE, min(POSSIBLE_SMALL, self._min_confidence))
+            faces = self._detect(picture, QUICK_SIDE, min(POSSIBLE_SMALL, self._min_confidence))
+            corners, confidence = faces.corners, faces.confidence
             small = np.sqrt(_area(corners)) * QUICK_SIDE / max(picture.size) < SMALL_FACE
             certain = confidence >= self._min_confidence
             possible = ~certain & (small | (confidence >= POSSIBLE))
             if certain.any() and not small[certain].any() and _overlap_all(corners[possible], corners[certain]):
-                return corners[certain], confidence[certain]
+                return faces.take(certain)
         return self._detect(picture, SIDE)
 
     def _detect(self, picture: Image.Image, side: int, min_confidence: float | None = None) -> Detected:
@@ -117,28 +143,24 @@ class FaceDetector:
         outputs = self._session.run(self._outputs, {"input": pixels})
         maps = {name: output[0] for name, output in zip(self._outputs, outputs, strict=True)}
         least = self._min_confidence if min_confidence is None else min_confidence
-        decoded = [_decode(maps, stride, pixels.shape[3] // stride, least) for stride in STRIDES]
-        corners, confidence = (np.concatenate(part) for part in zip(*decoded, strict=True))
-        return corners / scale, confidence
+        faces = _join([_decode(maps, stride, pixels.shape[3] // stride, least) for stride in STRIDES])
+        return faces._replace(corners=faces.corners / scale, points=faces.points / scale)
 
     def _detect_near(self, picture: Image.Image, place: Box) -> Detected:
         square = face_square(place, *picture.size, NEAR_SCALE)
         left, top = math.floor(square.left), math.floor(square.top)
         part = picture.crop((left, top, math.ceil(square.right), math.ceil(square.bottom)))
-        corners, confidence = self._detect(part, NEAR_SIDE)
-        corners += [left, top, left, top]
-        return corners, confidence
+        return self._detect(part, NEAR_SIDE).move(left, top)
 
     def _detect_in_tile(self, picture: Image.Image, left: int, top: int) -> Detected:
         """Detect the faces in one tile, without those that its edges cut: the neighbouring tile shows more of them."""
         right, bottom = min(left + SIDE, picture.width), min(top + SIDE, picture.height)
-        corners, confidence = self._detect(picture.crop((left, top, right, bottom)), SIDE)
-        corners += [left, top, left, top]
+        faces = self._detect(picture.crop((left, top, right, bottom)), SIDE).move(left, top)
         # At the edges of the picture, a face may reach beyond.
         least = np.array([left or -np.inf, top or -np.inf])
         most = np.where(np.array([right, bottom]) < picture.size, [right, bottom], np.inf)
-        whole = (corners[:, :2] > least).all(axis=1) & (corners[:, 2:] < most).all(axis=1)
-        return corners[whole], confidence[whole]
+        whole: np.ndarray = np.all((faces.corners[:, :2] > least) & (faces.corners[:, 2:] < most), axis=1)
+        return faces.take(whole)
 
 
 def tile_corners(size: tuple[int, int]) -> Iterator[tuple[int, int]]:
@@ -189,30 +211,34 @@ def _to_input(picture: Image.Image, scale: float) -> np.ndarray:
 
 
 def _decode(maps: dict[str, np.ndarray], stride: int, columns: int, min_confidence: float) -> Detected:
-    """Decode one grid of YuNet's outputs into the corners (N, 4) and the confidence (N,) of faces.
+    """Decode one grid of YuNet's outputs into faces.
 
-    For each anchor point, YuNet gives a confidence, the offset of the box's centre from the point in strides, and the
-    logarithm of the box's size in strides. `columns` is the number of points in a row.
+    For each anchor point, YuNet gives a confidence, the offsets of the box's centre and of five points from it in
+    strides, and the logarithm of the box's size in strides. `columns` is the number of anchor points in a row.
     """
     confidence = np.sqrt(maps[f"cls_{stride}"].clip(0, 1) * maps[f"obj_{stride}"].clip(0, 1))[:, 0]
-    points = np.flatnonzero(confidence >= min_confidence)
-    row, column = np.divmod(points, columns)
-    across, down, width, height = maps[f"bbox_{stride}"][points].T
-    centre = np.stack([column + across, row + down], axis=1) * stride
-    half = np.exp(np.stack([width, height], axis=1)) * stride / 2
-    return np.concatenate([centre - half, centre + half], axis=1), confidence[points]
+    chosen = np.flatnonzero(confidence >= min_confidence)
+    anchors = np.stack(np.divmod(chosen, columns)[::-1], axis=1)  # across, down
+    boxes, points = maps[f"bbox_{stride}"][chosen], maps[f"kps_{stride}"][chosen].reshape(-1, 5, 2)
+    centre = (anchors + boxes[:, :2]) * stride
+    half = np.exp(boxes[:, 2:]) * stride / 2
+    corners = np.concatenate([centre - half, centre + half], axis=1)
+    return Detected(corners, (anchors[:, None] + points) * stride, confidence[chosen])
+
+
+def _join(parts: Sequence[Detected]) -> Detected:
+    return Detected(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
 def _largest_faces(found: Sequence[Detected], size: tuple[int, int], in_tiles: bool = False) -> list[FoundFace]:
     """The faces of several searches in a picture of this size, each once, largest first."""
-    corners, confidence = (np.concatenate(part) for part in zip(*found, strict=True))
-    corners = corners.clip(0, [*size, *size])
-    kept = _suppress_overlaps(corners, confidence)
+    faces = _join(found)
+    faces = faces._replace(corners=faces.corners.clip(0, [*size, *size]))
+    faces = faces.take(_suppress_overlaps(faces.corners, faces.confidence))
     if in_tiles:
-        kept = kept[[not _is_part(corners[index], corners[kept]) for index in kept]]
+        faces = faces.take(np.array([not _is_part(one, faces.corners) for one in faces.corners], bool))
     most = MAX_FACES_IN_TILES if in_tiles else MAX_FACES
-    largest = kept[np.argsort(-_area(corners[kept]), kind="stable")][:most]
-    return [FoundFace(Box(*corners[index].tolist()), float(confidence[index])) for index in largest]
+    return FoundFace.all_of(faces.take(np.argsort(-_area(faces.corners), kind="stable")[:most]))
 
 
 def _suppress_overlaps(corners: np.ndarray, confidence: np.ndarray) -> np.ndarray:

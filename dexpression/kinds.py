@@ -7,6 +7,7 @@ import re
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "AVIF")  # an allow-list: Pillow tries no other decoder
 READABLE = "JPEG, PNG, WebP, BMP, GIF or AVIF"
+HEIC = "HEIF"  # Pillow's name for it; an extra decodes it, see dexpression.heic
 HEAD_BYTES = 2048  # of a file, which tell its kind
 
 # Regular expressions for the first bytes. The first that fits decides.
@@ -17,7 +18,9 @@ FORMAT_PATTERNS = {
     "BMP": rb"BM",
     "GIF": rb"GIF8[79]a",
     "AVIF": rb"....ftypavi[fs]|....ftypm[is]f1.{4}(?:.{4}){0,8}avi[fs]",
+    HEIC: rb"....ftyp(?:hei[cmsx]|hev[cmsx])|....ftypm[is]f1",
 }
+NAMES = {"WEBP": "a WebP picture", "AVIF": "an AVIF picture", HEIC: "a HEIC picture"}
 FILM = "a film"
 CONTAINER_PATTERNS = {  # of films that dexpression.video reads
     "MP4": rb"....(?:ftyp|moov|mdat|wide)",  # and MOV, 3GP
@@ -26,7 +29,6 @@ CONTAINER_PATTERNS = {  # of films that dexpression.video reads
 }
 OTHER_CONTAINERS = rb"FLV\x01|\0\0\x01[\xb3\xba]|G.{187}G|0&\xb2u"
 OTHER_PATTERNS = {
-    "a HEIC picture": rb"....ftyp(?:hei[cmsx]|hev[cmsx])|....ftypm[is]f1",
     "a camera's raw picture": rb"....ftypcrx |II.{6}CR|FUJIFILMCCD-RAW|FOVb",
     "sound": rb"....ftypM4[AB] |ID3|\xff[\xe2\xe3\xf2\xf3\xfa\xfb]|OggS|fLaC|RIFF....WAVE|FORM....AIF|#!AMR",
     FILM: b"|".join([*CONTAINER_PATTERNS.values(), OTHER_CONTAINERS]),
@@ -58,7 +60,7 @@ CONTROLS = re.compile("[\0-\x08\x0e-\x1a\x1c-\x1f]")  # which text has not
 
 
 def find_format(content: bytes) -> str | None:
-    """The one of `FORMATS` that the file begins as; None for anything else."""
+    """The one of `FORMATS`, or HEIC, that the file begins as; None for anything else."""
     return next((name for name, pattern in FORMAT_PATTERNS.items() if re.match(pattern, content, re.DOTALL)), None)
 
 
@@ -66,7 +68,7 @@ def name_kind(content: bytes) -> str:
     """What a file is, as a noun for a message, such as `a JPEG picture`, `a film` or `a file of an unknown kind`."""
     head = content[:HEAD_BYTES].removeprefix(UTF8_START)
     if found := find_format(head):
-        return f"{'an' if found == 'AVIF' else 'a'} {'WebP' if found == 'WEBP' else found} picture"
+        return NAMES.get(found, f"a {found} picture")
     if not head:
         return "an empty file"
     if ZEROS.fullmatch(head):

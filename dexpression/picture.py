@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from PIL import ExifTags, Image, ImageOps
 
@@ -22,11 +23,13 @@ from dexpression.errors import (
     UnreadableImage,
 )
 from dexpression.files import BinaryFile, read_open_file, read_picture_file
+from dexpression.heic import register_decoder
 from dexpression.jpeg import END, NO_PIXELS, Effort, lacks_end
-from dexpression.kinds import FORMATS, READABLE, find_format, name_kind
+from dexpression.kinds import FORMATS, HEIC, READABLE, find_format, name_kind
 
 # Of files that are meant to be pictures.
 PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".avif"}
+HEIC_SUFFIXES = {".heic", ".heif", ".hif"}  # likewise; no file is written in this format
 GREY_MODES = ("1", "F")
 MAX_PIXELS = 50_000_000  # a 50-megapixel phone photo
 MAX_SIDE = 65_535  # pixels, as in JPEG and GIF; Pillow keeps a pointer to each row, and millions of rows take gigabytes
@@ -53,6 +56,13 @@ TURNS = {  # EXIF orientation -> what turns the picture upright
 SIDEWAYS = (5, 6, 7, 8)
 
 Source = bytes | bytearray | memoryview | str | os.PathLike[str] | BinaryFile
+
+
+class Point(NamedTuple):
+    """A place in pixels of the upright picture, from its top left corner."""
+
+    x: float
+    y: float
 
 
 @dataclass(frozen=True)
@@ -92,13 +102,12 @@ class Picture:
 
     def to_original(self, box: Box) -> Box:
         """Scale a box from pixels of `image` to pixels of the original picture."""
-        (width, height), (original_width, original_height) = self.image.size, (self.width, self.height)
-        return Box(
-            box.left * original_width / width,
-            box.top * original_height / height,
-            box.right * original_width / width,
-            box.bottom * original_height / height,
-        )
+        corners = Point(box.left, box.top), Point(box.right, box.bottom)
+        return Box(*(side for corner in corners for side in self.point_to_original(corner)))
+
+    def point_to_original(self, point: Point) -> Point:
+        """Scale a point from pixels of `image` to pixels of the original picture."""
+        return Point(point.x * self.width / self.image.width, point.y * self.height / self.image.height)
 
 
 class PixelBudget:
@@ -157,10 +166,10 @@ def _opened(source: Source, budget: PixelBudget | None) -> Iterator[Image.Image]
         raise EmptyFile("The file is empty. Send the bytes of a picture.")
     budget = budget or PixelBudget()
     try:
-        earlier = budget.effort.pixels
+        formats, earlier = _formats(content), budget.effort.pixels
         stripped = strip_metadata(content, budget.effort)
         is_open = lacks_end(stripped)
-        with Image.open(io.BytesIO(stripped + END if is_open else stripped), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(stripped + END if is_open else stripped), formats=formats) as image:
             if is_open:
                 budget.effort.pixels += 2 * (image.width * image.height + budget.effort.pixels - earlier)
             budget.take(image.width, image.height)
@@ -178,6 +187,14 @@ def _opened(source: Source, budget: PixelBudget | None) -> Iterator[Image.Image]
         if isinstance(error, MemoryError) or "out of memory" in str(error):
             raise OutOfMemory from error
         raise UnreadableImage(_describe(content, stripped, error)) from error
+
+
+def _formats(content: bytes) -> tuple[str, ...]:
+    """The formats whose decoders may try a file; raises UnreadableImage for HEIC without the extra."""
+    if find_format(content) != HEIC:
+        return FORMATS
+    register_decoder()
+    return (HEIC,)
 
 
 def _read(source: Source) -> bytes:
@@ -231,7 +248,7 @@ def _turn(size: tuple[int, int]) -> Iterator[None]:
 def _decode(image: Image.Image) -> None:
     """Decode while the bytes are open, and keep only the start of the EXIF, where the orientation stands."""
     image.load()
-    exif = image.info.get("exif", b"")
+    exif = image.info.get("exif") or b""  # None in HEIC
     if len(exif) > MAX_METADATA_BYTES:  # made-up entries, each with a warning, in the EXIF of PNG and WebP
         image.info["exif"] = exif[:MAX_METADATA_BYTES]
 

@@ -174,7 +174,7 @@ class Predictor:
         ]
         predictions = iter(self.classifier.predict(crops, reading))
         return [
-            [FaceReading(picture.to_original(face.box), face.confidence, next(predictions)) for face in faces]
+            [_read_face(picture, face, next(predictions)) for face in faces]
             for picture, faces in zip(pictures, found, strict=True)
         ]
 
@@ -193,6 +193,11 @@ def name_probabilities(labels: Sequence[str], probabilities: np.ndarray) -> list
     if not np.isfinite(probabilities).all():
         raise BrokenWeights("The model gives probabilities that are not numbers. Train it again, at a lower rate.")
     return [Prediction(dict(zip(labels, row, strict=True))) for row in probabilities.tolist()]
+
+
+def _read_face(picture: Picture, face: FoundFace, prediction: Prediction) -> FaceReading:
+    landmarks = face.landmarks.move(picture.point_to_original)
+    return FaceReading(picture.to_original(face.box), face.confidence, prediction, landmarks)
 
 
 def _centred_square(image: Image.Image) -> Box:

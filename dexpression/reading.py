@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 from dexpression.errors import UnknownDetection, UnknownLabels
 from dexpression.labels import UNKNOWN, ReadingName, list_labels
+from dexpression.landmarks import Landmarks
 from dexpression.picture import MIN_SHORT_SIDE, Box
 
 # auto: detect faces, but treat a picture of at most 64x64 pixels as one face. always: detect faces in any picture.
@@ -72,18 +73,30 @@ class Prediction:
 
 @dataclass(frozen=True)
 class FaceReading:
-    """One face of a picture. The detection confidence is None if the whole picture was treated as one face."""
+    """One face of a picture.
+
+    The detection confidence and the landmarks are None if the whole picture was treated as one face.
+    """
 
     box: Box
     detection_confidence: float | None
     prediction: Prediction
+    landmarks: Landmarks | None = None
+
+    @property
+    def roll(self) -> float | None:
+        """How far the face is turned in the picture; see `Landmarks.roll`. None without landmarks."""
+        return self.landmarks.roll if self.landmarks else None
 
     def to_dict(self, min_confidence: float = 0.0) -> dict[str, Any]:
-        """Box, detection confidence and prediction for JSON."""
+        """Box, detection confidence, landmarks, roll and prediction for JSON."""
         left, top = round(self.box.left), round(self.box.top)
         box = {"x": left, "y": top, "width": round(self.box.right) - left, "height": round(self.box.bottom) - top}
         detection = None if self.detection_confidence is None else _rounded(self.detection_confidence)
-        return {"box": box, "detection_confidence": detection} | self.prediction.to_dict(min_confidence)
+        points = self.landmarks and self.landmarks.to_dict()
+        roll = None if self.roll is None else round(self.roll, 1) + 0.0  # which turns -0.0 into 0.0
+        place = {"box": box, "detection_confidence": detection, "landmarks": points, "roll": roll}
+        return place | self.prediction.to_dict(min_confidence)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import time
 import pytest
 from PIL import Image
 
-from dexpression.avif import MAX_LAYERS, ends_in_box, strip_avif
+from dexpression.avif import strip_avif
+from dexpression.boxes import MAX_LAYERS, ends_in_box
 from dexpression.errors import TooComplex, UnreadableImage
 from dexpression.jpeg import Effort
 from dexpression.picture import PixelBudget, load_picture, read_picture

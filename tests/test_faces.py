@@ -36,6 +36,7 @@ from tests.support.server import ROOT
 from tests.support.yunet import open_shapes
 
 FACE = Box(178, 63, 268, 176)  # in the portrait
+LANDMARKS = [(201, 102), (247, 103), (221, 125), (202, 144), (240, 143)]  # right eye, left eye, nose, mouth
 
 
 def share(one: Box, other: Box) -> float:
@@ -180,6 +181,29 @@ def test_boxes_and_confidences_are_those_of_opencv(detector, portrait, change, c
 def rounded(face: tuple[float, ...]) -> list[float]:
     *corners, confidence = face
     return [*map(round, corners), round(confidence, 3)]
+
+
+@pytest.mark.parametrize("change", [Image.Image.copy, four_sizes])
+def test_landmarks_are_the_five_points_of_opencv(detector, portrait, change):
+    picture = change(portrait)
+    found = [np.ravel(face.landmarks) for face in detector.find_faces(picture, thoroughly=True)]
+    expected = [points for _, _, _, _, *points, _ in find_by_opencv(picture)]
+    assert np.allclose(sorted(map(list, found)), sorted(expected), atol=0.1)
+
+
+@pytest.mark.parametrize("side", [150, 320, 500, 1500])
+def test_landmarks_are_where_the_eyes_and_the_mouth_are_in_either_search(detector, portrait, side):
+    scale = side / 512
+    for thoroughly in (False, True):
+        [face] = detector.find_faces(portrait.resize((side, side)), thoroughly=thoroughly)
+        assert np.abs(np.divide(face.landmarks, scale) - LANDMARKS).max() < 9  # a tenth of the face
+
+
+def test_landmarks_lie_in_the_whole_picture_if_a_tile_shows_them(detector, portrait):
+    picture, place = Image.new("RGB", (2000, 1500)), (1200, 900)
+    picture.paste(portrait.resize((256, 256)), place)
+    [face] = detector.find_faces(picture, in_tiles=True)
+    assert np.abs((np.subtract(face.landmarks, place)) * 2 - LANDMARKS).max() < 9
 
 
 def test_of_many_faces_the_largest_64_are_kept(detector, portrait):

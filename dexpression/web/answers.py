@@ -32,11 +32,35 @@ class BoxAnswer(Answer):
     height: int = Field(ge=0)
 
 
+class PointAnswer(Answer):
+    """A place in pixels of the upright picture, from its top left corner; it may lie outside."""
+
+    x: float
+    y: float
+
+
+class LandmarksAnswer(Answer):
+    """Five points of a face. Right and left are the person's own: the right eye is mostly left in the picture."""
+
+    right_eye: PointAnswer
+    left_eye: PointAnswer
+    nose: PointAnswer = Field(description="The tip of the nose.")
+    mouth_right: PointAnswer = Field(description="The corner of the mouth on the person's right side.")
+    mouth_left: PointAnswer = Field(description="The corner of the mouth on the person's left side.")
+
+
 class FaceAnswer(LabelAnswer):
     """One face of a picture."""
 
     box: BoxAnswer
     detection_confidence: Share | None = Field(description="null: the picture was treated as one face.")
+    landmarks: LandmarksAnswer | None = Field(description="null: the picture was treated as one face.")
+    roll: float | None = Field(
+        ge=-180,
+        le=180,
+        description="How far the face is turned in the picture, in degrees: 0 if the eyes are level, positive if "
+        "turned clockwise. Of turned faces, it is too small. null: the picture was treated as one face.",
+    )
     confidence: Share
     probabilities: dict[str, float] = Field(description="The probability of each label; they sum to 1.")
 

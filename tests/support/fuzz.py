@@ -134,6 +134,8 @@ def target_manifest() -> Target:
 
 def seeds(name: str) -> Iterator[bytes]:
     """Yield valid inputs of a target, which the fuzzer then changes."""
+    from dexpression.extras import missing_libraries
+    from tests.support import heic
     from tests.support.faces import encode
     from tests.support.hostile import FACE, PICTURES, SLOW
     from tests.support.web import multipart
@@ -141,6 +143,8 @@ def seeds(name: str) -> Iterator[bytes]:
     if name in ("picture", "decoding_time"):
         yield from PICTURES.values()
         yield from SLOW.values()
+        if not missing_libraries(["pillow_heif"]):
+            yield from heic.seeds()
     elif name == "body":
         content = encode(FACE)
         yield b"\0\0" + multipart(content)

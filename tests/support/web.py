@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from werkzeug.test import TestResponse
 
 from dexpression.labels import READINGS, ReadingName
-from dexpression.picture import Box, Picture
+from dexpression.landmarks import Landmarks
+from dexpression.picture import Box, Picture, Point
 from dexpression.reading import FaceReading, Prediction, Reading
 from dexpression.settings import Settings
 from tests.support.faces import draw_face, encode
@@ -47,6 +48,7 @@ PUBLIC_FACTS = {
     **{name: {} for name in ("versions", "network", "data", "calibration")},
 }
 FACE = encode(draw_face("HAPPY", 0))
+LANDMARKS = Landmarks(Point(9, 15), Point(21, 15), Point(15, 20), Point(10, 30), Point(20, 30))
 LIMITS = Settings(max_upload_bytes=1_000_000, max_pixels=1_000_000)
 PROBLEM_MEMBERS = {"type", "title", "status", "detail", "code", "error", "request_id"}
 
@@ -76,7 +78,8 @@ class StubPredictor:
         if not self.has_face and detect != "never":
             return Reading(*size, [], name, prediction if whole else None)
         detection_confidence = None if detect == "never" else 0.9
-        return Reading(*size, [FaceReading(Box(1, 2, 30, 40), detection_confidence, prediction)], name)
+        landmarks = None if detect == "never" else LANDMARKS
+        return Reading(*size, [FaceReading(Box(1, 2, 30, 40), detection_confidence, prediction, landmarks)], name)
 
     def public_facts(self) -> dict[str, object]:
         return PUBLIC_FACTS

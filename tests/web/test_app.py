@@ -14,13 +14,25 @@ from flask.testing import FlaskClient
 from PIL import Image
 from werkzeug.test import TestResponse
 
+from dexpression import extras, heic
 from dexpression.labels import FIVE
 from dexpression.logs import TextLines
 from dexpression.settings import Settings
 from dexpression.web import create_app
 from dexpression.web.service import MAY_TAKE_LONG, Postponed, Service
 from tests.support.faces import draw_face, encode, encode_turned
-from tests.support.web import ANSWER, FACE, LIMITS, MULTIPART, PUBLIC_FACTS, StubPredictor, assert_refused, multipart
+from tests.support.heic import encode_heic
+from tests.support.web import (
+    ANSWER,
+    FACE,
+    LANDMARKS,
+    LIMITS,
+    MULTIPART,
+    PUBLIC_FACTS,
+    StubPredictor,
+    assert_refused,
+    multipart,
+)
 
 
 @pytest.fixture
@@ -112,7 +124,6 @@ def test_a_picture_as_the_whole_body_is_read_whatever_its_content_type_says(clie
     ("content", "kind", "found"),
     [
         (b"%PDF-1.7", "application/pdf", "a PDF document"),
-        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "image/heic", "a HEIC picture"),
         (b"<!doctype html><title>Error", "image/jpeg", "a web page (HTML)"),
         (encode(draw_face("HAPPY", 0), "TIFF"), "application/octet-stream", "a TIFF picture"),
         (b"PK\3\4" + bytes(50), None, "a ZIP archive, or a document in one"),
@@ -124,6 +135,28 @@ def test_the_error_for_what_is_no_picture_names_what_came_alone_and_in_a_form(cl
         assert_refused(response, 422, "undecodable_image")
         message = f"The file is {found}, not a picture that can be read. Send JPEG, PNG, WebP, BMP, GIF or AVIF."
         assert response.get_json(force=True)["detail"] == message
+
+
+@pytest.mark.parametrize("extra", [True, False])
+def test_heic_is_read_or_refused_with_what_to_install_alone_in_a_form_and_in_json(client, monkeypatch, extra):
+    pytest.importorskip("pillow_heif", reason="HEIC is read with the extra heic")
+    content = encode_heic(draw_face("HAPPY", 0))
+    if not extra:
+        monkeypatch.setattr(heic, "missing_libraries", list)  # all are
+        monkeypatch.setattr(extras, "distribution", str)  # as if the package were installed
+    for response in (
+        client.post("/", data=content, content_type="application/x-www-form-urlencoded"),
+        upload(client, content, "IMG_0001.HEIC"),
+        client.post("/", json={"image": base64.b64encode(content).decode()}),
+    ):
+        if extra:
+            assert response.data == b'{"result": "HAPPY"}'
+        else:
+            assert_refused(response, 422, "undecodable_image")
+            assert response.get_json(force=True)["detail"] == (
+                "The file is a HEIC picture, which this installation does not read. Send JPEG, PNG, WebP, BMP, GIF or "
+                "AVIF, or install the decoder: python3 -m pip install 'dexpression[heic]'"
+            )
 
 
 @pytest.mark.parametrize("path", ["/", "/v1/predict"])
@@ -210,6 +243,7 @@ def test_a_reading_names_every_face_the_model_and_the_request(client):
     [face] = body["faces"]
     assert face["box"] == {"x": 1, "y": 2, "width": 29, "height": 38}
     assert (face["detection_confidence"], face["probabilities"]) == (0.9, ANSWER)
+    assert (face["landmarks"], face["roll"]) == (LANDMARKS.to_dict(), 0)
     assert (body["reading"], client.post("/?detail=full", json={"image": IN_JSON}).get_json()["reading"]) == (
         "people", "people",
     )  # fmt: skip

@@ -27,6 +27,7 @@ from tests.support.faces import encode
 from tests.support.films import SIZE, draw_frame, walk, write_film
 from tests.support.proxy import Proxy
 from tests.support.server import ROOT, Server
+from tests.support.web import LANDMARKS
 
 pytestmark = pytest.mark.slow
 
@@ -151,7 +152,7 @@ class RecordedPredictor:
         self._recorded, self._found, self.detector = recorded, iter(recorded), self
 
     def find_faces(self, frame: Image.Image) -> list[FoundFace]:
-        return [FoundFace(face.box, face.detection_confidence or 0.0) for face in self._recorded[frame.width - 1]]
+        return [FoundFace(face.box, 1.0, LANDMARKS) for face in self._recorded[frame.width - 1]]
 
     def find_near(self, frame: Image.Image, _: object) -> list[FoundFace]:
         return self.find_faces(frame)
