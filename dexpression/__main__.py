@@ -107,6 +107,7 @@ def _predict(options: argparse.Namespace) -> None:
         options.detect,
         options.reading,
         options.sort_into,
+        options.explain,
     )
     if failures:
         sys.exit("\n".join(failures))
@@ -235,6 +236,11 @@ def _add_predict(commands: Commands, model: _Parser) -> None:
     predict.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE_OR_FOLDER")
     _add_formats(predict, "picture")
     predict.add_argument("--annotate", type=Path, metavar="DIR", help="write copies with boxes and labels into DIR")
+    predict.add_argument(
+        "--explain",
+        action="store_true",
+        help="show in the copies and in --json where the face speaks for the answer (pink) or against it (green)",
+    )
     predict.add_argument(
         "--sort-into",
         type=Path,

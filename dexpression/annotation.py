@@ -1,25 +1,62 @@
-"""Draw a box and a label on every face of a picture."""
+"""Draw a box and a label on every face of a picture, and lay its evidence over it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from dexpression.picture import Box
-from dexpression.reading import Reading
+from dexpression.reading import FaceReading, Reading
 
 COLOUR = "#ffd400"
+# What speaks for a label and what speaks against it: colours that all forms of colour blindness tell apart, and
+# that no skin has (ColorBrewer's PiYG).
+FOR, AGAINST = (208, 28, 139), (77, 172, 38)
+STRONGEST = 0.7  # opacity of the strongest evidence of a face, so that the face still shows through
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont  # the latter if Pillow was built without FreeType
 
 
 def annotate(picture: Image.Image, reading: Reading) -> Image.Image:
-    """Copy the upright picture in RGB and draw its reading: on each face its box, label and confidence."""
+    """Copy the upright picture in RGB and draw its reading: on each face its box, label and confidence.
+
+    If the predictions have evidence, each face is grey, with pink where it speaks for the label and green where against
+    it. The picture may be reduced.
+    """
+    scale = picture.width / reading.width, picture.height / reading.height
+    drawn = picture.convert("RGB")
+    for face in reversed(reading.faces):  # the largest last, so that it is whole
+        _lay_evidence(drawn, face, scale)
     return draw_boxes(
-        picture,
-        [(face.box, f"{face.prediction.emotion} {face.prediction.confidence:.0%}") for face in reading.faces],
+        drawn,
+        [
+            (_scaled(face.box, scale), f"{face.prediction.emotion} {face.prediction.confidence:.0%}")
+            for face in reading.faces
+        ],
     )
+
+
+def _lay_evidence(drawn: Image.Image, face: FaceReading, scale: tuple[float, float]) -> None:
+    """Colour a face by the evidence for its label; the strongest place of each face gets the same opacity."""
+    if not (face.prediction.evidence and face.crop):
+        return
+    crop = _scaled(face.crop, scale)
+    left, top, right, bottom = (round(edge) for edge in (crop.left, crop.top, crop.right, crop.bottom))
+    size = max(1, right - left), max(1, bottom - top)
+    grid = np.array(face.prediction.evidence[face.prediction.emotion], np.float32)
+    strength = np.asarray(Image.fromarray(grid / max(abs(grid).max(), 1e-6)).resize(size, Image.Resampling.BICUBIC))
+    colours = np.where(strength[..., None] > 0, FOR, AGAINST).astype(np.uint8)
+    opacity = (255 * STRONGEST * abs(strength).clip(0, 1)).astype(np.uint8)
+    grey = drawn.crop((left, top, left + size[0], top + size[1])).convert("L").convert("RGB")
+    grey.paste(Image.fromarray(colours), mask=Image.fromarray(opacity))
+    drawn.paste(grey, (left, top))
+
+
+def _scaled(box: Box, scale: tuple[float, float]) -> Box:
+    across, down = scale
+    return Box(box.left * across, box.top * down, box.right * across, box.bottom * down)
 
 
 def draw_boxes(picture: Image.Image, boxes: Iterable[tuple[Box, str]]) -> Image.Image:

@@ -47,15 +47,19 @@ def predict_pictures(
     detect: Detect = "auto",
     reading: ReadingName | None = None,
     sorted_folder: Path | None = None,
+    explain: bool = False,
 ) -> list[str]:
     """Print the reading of every picture, and return one line for each picture that was not read or not copied.
 
     In folders, the content of a file decides whether it is a picture. Others are counted on standard error.
     With `annotated_folder`, copies with boxes and labels are written there. With `sorted_folder`, each face is written
-    into a folder of its label there, and the log says how many. Raises DataError if one of these folders cannot be used
-    (see `AnnotatedCopies` and `SortedFaces`), and UnknownReading.
+    into a folder of its label there, and the log says how many. With `explain`, the copies and the JSON have the
+    evidence for each answer. Raises DataError if one of these folders cannot be used (see `AnnotatedCopies` and
+    `SortedFaces`), UnknownReading and NoEvidence.
     """
     predictor.classifier.choose(reading)
+    if explain:
+        _check_explanation(predictor, output_format, annotated_folder)
     pictures, failures = _find_pictures(files_and_folders)
     names = {path: found.name for path, found in pictures.items()}
     copies = AnnotatedCopies(annotated_folder, names) if annotated_folder else None
@@ -70,7 +74,7 @@ def predict_pictures(
             content = read_picture_file(path, follow_links=found.by_name)
             if is_film(content):
                 raise DataError(f"The file is a film. Read it by the command: dexpression video {path}")
-            found_faces = predictor.predict(content, detect, reading=reading)
+            found_faces = predictor.predict(content, detect, False, reading, explain).with_evidence_of_answers()
             for line in format_reading(path, found_faces, output_format, labels):
                 tqdm.write(line)  # prints to standard output, above the progress bar
             if sorted_faces:
@@ -82,6 +86,13 @@ def predict_pictures(
     if sorted_faces:
         logger.info("%s", printable(sorted_faces.summary()))
     return failures
+
+
+def _check_explanation(predictor: Predictor, output_format: Format, annotated_folder: Path | None) -> None:
+    """Raise NoEvidence, or DataError if an explanation would appear nowhere."""
+    predictor.classifier.require_evidence()
+    if output_format != "json" and not annotated_folder:
+        raise DataError("A line of text or CSV has no place for an explanation. Add --annotate DIR or --json.")
 
 
 def _find_pictures(files_and_folders: Sequence[Path]) -> tuple[dict[Path, Found], list[str]]:

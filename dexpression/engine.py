@@ -8,12 +8,14 @@ import numpy as np
 import onnxruntime
 
 from dexpression.errors import BrokenOnnxModel
+from dexpression.labels import EVIDENCE
 
-# Pixels (N, 1, H, W) in 0..255 -> probabilities (N, labels) by the name of each reading.
+# Pixels (N, 1, H, W) in 0..255 -> probabilities (N, labels) by the name of each reading and, if the model gives it,
+# `EVIDENCE`: what each place says for each head and label, (N, heads, labels, rows, columns); see dexpression.evidence.
 # Any number of threads may call a backend at once.
 Backend = Callable[[np.ndarray], dict[str, np.ndarray]]
 
-PIXELS = "pixels"  # the name of the input of our ONNX models; each output has the name of a reading
+PIXELS = "pixels"  # the name of the input of our ONNX models; each output has the name of a reading, or EVIDENCE
 
 
 def open_session(content: bytes, threads: int | None = None) -> onnxruntime.InferenceSession:
@@ -62,17 +64,18 @@ def onnx_backend(content: bytes, threads: int | None = None) -> Backend:
     except Exception as error:  # onnxruntime raises classes of its own, without a common base
         raise BrokenOnnxModel(f"The ONNX model cannot be opened ({type(error).__name__}). Export it again.") from error
 
-    readings = [output.name for output in session.get_outputs()]
+    names = [output.name for output in session.get_outputs()]
 
     def read(pixels: np.ndarray) -> dict[str, np.ndarray]:
         try:
-            outputs = session.run(readings, {PIXELS: pixels})
+            outputs = session.run(names, {PIXELS: pixels})
         except Exception as error:
             raise BrokenOnnxModel(f"The ONNX model cannot run ({type(error).__name__}). Export it again.") from error
-        probabilities = {name: np.asarray(output) for name, output in zip(readings, outputs, strict=True)}
-        if not all(_are_probabilities(rows, len(pixels)) for rows in probabilities.values()):
+        given = {name: np.asarray(output) for name, output in zip(names, outputs, strict=True)}
+        readings = [rows for name, rows in given.items() if name != EVIDENCE]
+        if not all(_are_probabilities(rows, len(pixels)) for rows in readings):
             raise BrokenOnnxModel("The ONNX model gives numbers that are no probabilities. Export it again.")
-        return probabilities
+        return given
 
     return read
 

@@ -53,6 +53,16 @@ class UnknownReading(DeXpressionError):
     """The model does not have the requested reading."""
 
 
+class NoEvidence(DeXpressionError):
+    """The model gives no evidence, so it cannot explain its answers."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The model gives no evidence: it was exported by a version before explanations, or its network is `paper`. "
+            "Export its learner again (docs/training.md), or do not ask for an explanation."
+        )
+
+
 class ArtifactError(DeXpressionError):
     """An export cannot be loaded, or cannot be written."""
 

@@ -13,6 +13,7 @@ ReadingName = Literal["people", "labels"]
 PEOPLE_READING: ReadingName = "people"
 LABELS_READING: ReadingName = "labels"
 READINGS = (PEOPLE_READING, LABELS_READING)  # the first that a model has is its default
+EVIDENCE = "evidence"  # the output of a model beside its readings
 
 FIVE = ("ANGRY", "DISGUST", "FEAR", "HAPPY", "NEUTRAL")  # of POST /
 SEVEN = (*FIVE, "SAD", "SURPRISE")  # of FER2013

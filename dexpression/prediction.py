@@ -6,18 +6,20 @@ Any number of threads may call a classifier or a predictor at once.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from dexpression.engine import Backend, onnx_backend
-from dexpression.errors import BrokenWeights, UnknownReading
+from dexpression.errors import BrokenWeights, NoEvidence, UnknownReading
+from dexpression.evidence import evidence_maps
 from dexpression.extras import require_extra
-from dexpression.faces import MAX_FACES, FaceDetector, FoundFace, crop_face
+from dexpression.faces import MAX_FACES, FaceDetector, FoundFace, crop_face, face_square
 from dexpression.inputs import AnyPicture, to_picture
-from dexpression.labels import ReadingName
+from dexpression.labels import EVIDENCE, ReadingName
 from dexpression.picture import Box, Picture, frame_face
 from dexpression.reading import EVERY_SECONDS, Detect, FaceReading, Prediction, Reading, min_short_side
 from dexpression.shipped import default_model_path
@@ -33,15 +35,22 @@ class FaceClassifier:
     """Classifies faces that are cropped already."""
 
     def __init__(
-        self, backend: Backend, labels: Sequence[str], image_size: int, readings: Sequence[ReadingName]
+        self,
+        backend: Backend,
+        labels: Sequence[str],
+        image_size: int,
+        readings: Sequence[ReadingName],
+        readouts: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
+        """`readouts`: the manifest's calibration of each reading, for a model that gives evidence."""
         self.labels, self.image_size, self.readings = tuple(labels), image_size, list(readings)
-        self._backend = backend
+        self._backend, self._readouts = backend, readouts
 
     @classmethod
     def of_export(cls, backend: Backend, manifest: Manifest) -> FaceClassifier:
         """Make a classifier of the backend and the manifest of an export."""
-        return cls(backend, manifest.labels, manifest.image_size, manifest.readings)
+        readouts = manifest.calibration if manifest.evidence_side else None
+        return cls(backend, manifest.labels, manifest.image_size, manifest.readings, readouts)
 
     def choose(self, reading: ReadingName | None) -> ReadingName:
         """The reading itself or, for None, the default of the model; raises UnknownReading."""
@@ -53,14 +62,40 @@ class FaceClassifier:
             )
         return chosen
 
-    def predict(self, crops: Sequence[Image.Image], reading: ReadingName | None = None) -> list[Prediction]:
-        """Predict all crops, 64 at once; one prediction per crop, an empty list for none. Raises UnknownReading."""
+    def predict(
+        self, crops: Sequence[Image.Image], reading: ReadingName | None = None, explain: bool = False
+    ) -> list[Prediction]:
+        """Predict all crops, 64 at once; one prediction per crop, an empty list for none.
+
+        `explain`: with the evidence of each prediction. Raises UnknownReading, or NoEvidence.
+        """
         chosen = self.choose(reading)
+        if explain:
+            self.require_evidence()
         predictions: list[Prediction] = []
         for first in range(0, len(crops), MAX_FACES):
             faces = [np.asarray(frame_face(crop, self.image_size)) for crop in crops[first : first + MAX_FACES]]
-            predictions += name_probabilities(self.labels, self._backend(np.stack(faces)[:, None])[chosen])
+            given = self._backend(np.stack(faces)[:, None])
+            found = name_probabilities(self.labels, given[chosen])
+            predictions += self._explain(found, given, chosen) if explain else found
         return predictions
+
+    def require_evidence(self) -> None:
+        """Raise NoEvidence if the model cannot explain its answers."""
+        if self._readouts is None:
+            raise NoEvidence
+
+    def _explain(
+        self, predictions: Sequence[Prediction], given: Mapping[str, np.ndarray], reading: ReadingName
+    ) -> list[Prediction]:
+        assert self._readouts is not None  # noqa: S101  # for the type checker
+        maps = evidence_maps(given[EVIDENCE], given[reading], self._readouts[reading])
+        if not np.isfinite(maps).all():
+            raise BrokenWeights("The model gives evidence that is not numbers. Train it again, at a lower rate.")
+        return [
+            replace(prediction, evidence=dict(zip(self.labels, rows, strict=True)))
+            for prediction, rows in zip(predictions, maps.tolist(), strict=True)
+        ]
 
 
 def load_classifier(model: str | os.PathLike[str]) -> tuple[FaceClassifier, Manifest]:
@@ -115,6 +150,7 @@ class Predictor:
         detect: Detect = "auto",
         whole: bool = False,
         reading: ReadingName | None = None,
+        explain: bool = False,
     ) -> Reading:
         """Return the reading of a picture: at most 64 faces, largest first.
 
@@ -127,17 +163,22 @@ class Predictor:
         `whole`: if no face is found, predict the centred square.
         `reading`: "people" follows what most people see in a face, "labels" the labels of the training data; without
         it, the model's first one is used.
+        `explain`: give each prediction its evidence, which says for each label what speaks for it where in the face.
 
-        Raises PictureError for whatever cannot be read, UnknownReading or UnknownDetection.
+        Raises PictureError for whatever cannot be read, UnknownReading, UnknownDetection or, for a model that gives no
+        evidence, NoEvidence.
         """
         reading, side = self.classifier.choose(reading), min_short_side(detect)
+        if explain:
+            self.classifier.require_evidence()
         loaded = to_picture(picture, side)
         image, size = loaded.image, (loaded.width, loaded.height)
         if is_one_face(loaded, detect):
-            face = FaceReading(loaded.to_original(_centred_square(image)), None, self._predict_whole(image, reading))
+            square = loaded.to_original(_centred_square(image))
+            face = FaceReading(square, None, self._predict_whole(image, reading, explain), square)
             return Reading(*size, [face], reading)
         found = self.detector.find_faces(image, detect == "tiles", detect == "thorough")
-        [faces] = self.predict_faces([loaded], [found], reading)
+        [faces] = self.predict_faces([loaded], [found], reading, explain)
         return Reading(*size, faces, reading, self._predict_whole(image, reading) if whole and not faces else None)
 
     def video(
@@ -163,7 +204,11 @@ class Predictor:
             yield from read_frames(self, film, chosen, max_faces)
 
     def predict_faces(
-        self, pictures: Sequence[Picture], found: Sequence[Sequence[FoundFace]], reading: ReadingName
+        self,
+        pictures: Sequence[Picture],
+        found: Sequence[Sequence[FoundFace]],
+        reading: ReadingName,
+        explain: bool = False,
     ) -> list[list[FaceReading]]:
         """Predict the faces that were found in each picture, those of all pictures together."""
         size = self.classifier.image_size
@@ -172,14 +217,14 @@ class Predictor:
             for picture, faces in zip(pictures, found, strict=True)
             for face in faces
         ]
-        predictions = iter(self.classifier.predict(crops, reading))
+        predictions = iter(self.classifier.predict(crops, reading, explain))
         return [
             [_read_face(picture, face, next(predictions)) for face in faces]
             for picture, faces in zip(pictures, found, strict=True)
         ]
 
-    def _predict_whole(self, image: Image.Image, reading: ReadingName) -> Prediction:
-        [prediction] = self.classifier.predict([image], reading)
+    def _predict_whole(self, image: Image.Image, reading: ReadingName, explain: bool = False) -> Prediction:
+        [prediction] = self.classifier.predict([image], reading, explain)
         return prediction
 
 
@@ -197,7 +242,8 @@ def name_probabilities(labels: Sequence[str], probabilities: np.ndarray) -> list
 
 def _read_face(picture: Picture, face: FoundFace, prediction: Prediction) -> FaceReading:
     landmarks = face.landmarks.move(picture.point_to_original)
-    return FaceReading(picture.to_original(face.box), face.confidence, prediction, landmarks)
+    crop = picture.to_original(face_square(face.box, *picture.image.size))
+    return FaceReading(picture.to_original(face.box), face.confidence, prediction, crop, landmarks)
 
 
 def _centred_square(image: Image.Image) -> Box:

@@ -19,6 +19,7 @@ Detect = Literal["auto", "always", "never", "thorough", "tiles"]
 MIN_TILED_SIDE = 2000
 
 EVERY_SECONDS = 0.1  # from one frame of a film that is read to the next, unless the caller chooses
+EVIDENCE_DIGITS = 4  # after the point, so that the mean of a map is exact to 1e-4
 MIN_FACE_CONFIDENCE = 0.7  # OpenCV's default of 0.9 loses tilted and dim faces
 
 
@@ -29,11 +30,19 @@ def min_short_side(detect: Detect) -> int:
     return MIN_TILED_SIDE if detect == "tiles" else MIN_SHORT_SIDE
 
 
+Grid = list[list[float]]  # rows from the top, each from the left
+
+
 @dataclass(frozen=True)
 class Prediction:
-    """The prediction for one face: a probability 0..1 for each label, which sum to 1."""
+    """The prediction for one face: a probability 0..1 for each label, which sum to 1.
+
+    `evidence`, if the caller asked for it, has a map for each label: at each place of the face, a number above 0 speaks
+    for the label, one below 0 against it. The softmax of the means of all maps is the probabilities.
+    """
 
     probabilities: dict[str, float]
+    evidence: dict[str, Grid] | None = None
 
     @property
     def emotion(self) -> str:
@@ -56,7 +65,12 @@ class Prediction:
             raise UnknownLabels(f"The model does not know {list_labels(missing)}. Choose from {known}.")
         chosen = {label: self.probabilities[label] for label in labels}
         total = sum(chosen.values())
-        return Prediction({label: value / total if total else 1 / len(chosen) for label, value in chosen.items()})
+        shares = {label: value / total if total else 1 / len(chosen) for label, value in chosen.items()}
+        return Prediction(shares, self.evidence and {label: self.evidence[label] for label in labels})
+
+    def with_evidence_of_answer(self) -> Prediction:
+        """The prediction with the evidence for its most probable label alone."""
+        return replace(self, evidence=self.evidence and {self.emotion: self.evidence[self.emotion]})
 
     def result(self, min_confidence: float = 0.0) -> str:
         """The most probable label, or UNKNOWN if its confidence is below `min_confidence`, 0..1."""
@@ -75,12 +89,14 @@ class Prediction:
 class FaceReading:
     """One face of a picture.
 
-    The detection confidence and the landmarks are None if the whole picture was treated as one face.
+    The detection confidence and the landmarks are None if the whole picture was treated as one face. `crop` is the
+    square around `box` that the network saw, and that the maps of the prediction's evidence cover.
     """
 
     box: Box
     detection_confidence: float | None
     prediction: Prediction
+    crop: Box | None = None
     landmarks: Landmarks | None = None
 
     @property
@@ -89,14 +105,21 @@ class FaceReading:
         return self.landmarks.roll if self.landmarks else None
 
     def to_dict(self, min_confidence: float = 0.0) -> dict[str, Any]:
-        """Box, detection confidence, landmarks, roll and prediction for JSON."""
-        left, top = round(self.box.left), round(self.box.top)
-        box = {"x": left, "y": top, "width": round(self.box.right) - left, "height": round(self.box.bottom) - top}
+        """Box, detection confidence, landmarks, roll, prediction and, if there is any, evidence for JSON."""
         detection = None if self.detection_confidence is None else _rounded(self.detection_confidence)
         points = self.landmarks and self.landmarks.to_dict()
         roll = None if self.roll is None else round(self.roll, 1) + 0.0  # which turns -0.0 into 0.0
-        place = {"box": box, "detection_confidence": detection, "landmarks": points, "roll": roll}
-        return place | self.prediction.to_dict(min_confidence)
+        place = {"box": _describe_box(self.box), "detection_confidence": detection, "landmarks": points, "roll": roll}
+        return place | self.prediction.to_dict(min_confidence) | self._describe_evidence()
+
+    def _describe_evidence(self) -> dict[str, Any]:
+        if not (self.prediction.evidence and self.crop):
+            return {}
+        maps = {
+            label: [[round(value, EVIDENCE_DIGITS) for value in row] for row in grid]
+            for label, grid in self.prediction.evidence.items()
+        }
+        return {"evidence": {"box": _describe_box(self.crop), "maps": maps}}
 
 
 @dataclass(frozen=True)
@@ -132,6 +155,11 @@ class Reading:
         faces = [replace(face, prediction=face.prediction.among(labels)) for face in self.faces]
         return replace(self, faces=faces, whole=self.whole and self.whole.among(labels))
 
+    def with_evidence_of_answers(self) -> Reading:
+        """The reading with the evidence for the most probable label of each face alone."""
+        faces = [replace(face, prediction=face.prediction.with_evidence_of_answer()) for face in self.faces]
+        return replace(self, faces=faces)
+
     def to_dict(self, min_confidence: float = 0.0) -> dict[str, Any]:
         """The reading for JSON: `prediction`, or nulls if there is none; every face; the picture's size."""
         nothing = {"result": None, "confidence": None, "probabilities": None}
@@ -140,6 +168,11 @@ class Reading:
             "faces": [face.to_dict(min_confidence) for face in self.faces],
             "image": {"width": self.width, "height": self.height},
         }
+
+
+def _describe_box(box: Box) -> dict[str, int]:
+    left, top = round(box.left), round(box.top)
+    return {"x": left, "y": top, "width": round(box.right) - left, "height": round(box.bottom) - top}
 
 
 def _rounded(share: float) -> float:

@@ -52,9 +52,10 @@ class LazyPredictor:
         detect: Detect = "auto",
         whole: bool = False,
         reading: ReadingName | None = None,
+        explain: bool = False,
     ) -> Reading:
         """See `dexpression.prediction.Predictor.predict`; raises NotReady too."""
-        return self._loaded().predict(picture, detect, whole, reading)
+        return self._loaded().predict(picture, detect, whole, reading, explain)
 
     def public_facts(self) -> dict[str, Any]:
         """See `dexpression.artifact.manifest.Manifest.public_facts`; raises NotReady."""

@@ -13,6 +13,7 @@ from PIL import Image
 
 from dexpression import Predictor
 from dexpression.batch import format_reading, predict_pictures
+from dexpression.errors import DataError
 from dexpression.labels import SEVEN
 from dexpression.reading import Reading
 from tests.support.faces import draw_face, encode
@@ -130,6 +131,22 @@ def test_a_copy_that_cannot_be_written_is_one_line_and_the_rest_goes_on(shipped,
     assert [failure.partition(": ")[2].partition(".")[0] for failure in failures] == expected
     assert (tmp_path / "out" / "z.png").is_file()
     assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_an_explanation_is_in_the_json_and_in_the_copies(shipped, portrait, tmp_path, capsys):
+    portrait.save(tmp_path / "photo.png")
+    for explain, folder in ((False, "plain"), (True, "explained")):
+        predict_pictures(shipped, [tmp_path / "photo.png"], "json", tmp_path / folder, explain=explain)
+    plain, explained = (json.loads(line)["faces"][0] for line in capsys.readouterr().out.splitlines())
+    assert list(explained.pop("evidence")["maps"]) == ["HAPPY"]
+    assert plain == explained
+    first, second = ((tmp_path / folder / "photo.png").read_bytes() for folder in ("plain", "explained"))
+    assert first != second
+
+
+def test_an_explanation_that_would_appear_nowhere_is_refused(shipped, folder):
+    with pytest.raises(DataError, match=r"no place for an explanation\. Add --annotate DIR or --json"):
+        predict_pictures(shipped, [folder], explain=True)
 
 
 class Interrupted:

@@ -43,7 +43,7 @@ def test_landmarks_in_json_have_a_name_and_tenths_of_pixels():
 
 def test_the_roll_in_json_has_tenths_of_degrees_and_is_never_minus_zero():
     for degrees, expected in ((-0.01, "0.0"), (0.01, "0.0"), (-30.26, "-30.3")):
-        face = FaceReading(Box(0, 0, 9, 9), 0.9, Prediction({"HAPPY": 1.0}), turned(degrees))
+        face = FaceReading(Box(0, 0, 9, 9), 0.9, Prediction({"HAPPY": 1.0}), landmarks=turned(degrees))
         assert str(face.to_dict()["roll"]) == expected
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from dexpression import Predictor
 from dexpression.artifact.manifest import export_paths
-from dexpression.errors import BrokenWeights, UnknownDetection, UnknownReading, UnreadableImage
+from dexpression.errors import BrokenWeights, NoEvidence, UnknownDetection, UnknownReading, UnreadableImage
 from dexpression.faces import FaceDetector
 from dexpression.labels import SEVEN
 from dexpression.prediction import FaceClassifier
@@ -177,6 +177,28 @@ def test_a_reading_that_the_model_lacks_is_refused_with_the_reason(exported_lear
     assert predictor.predict(FACES[0], detect).name == "labels"
     with pytest.raises(UnknownReading, match=r"'people', because it was trained without FER\+ votes\. It has: labels"):
         predictor.predict(FACES[0], detect, reading="people")
+
+
+@pytest.mark.parametrize("detect", ["always", "never"])
+def test_an_export_of_a_version_before_evidence_answers_but_does_not_explain(model, detect):
+    from tests.support.exports import remove_evidence
+
+    before = Predictor.load(model.parent).predict(FACES[0], detect)
+    remove_evidence(model)
+    predictor = Predictor.load(model.parent)
+    assert predictor.predict(FACES[0], detect) == before
+    with pytest.raises(NoEvidence, match="Export its learner again"):
+        predictor.predict(FACES[0], detect, explain=True)
+
+
+@pytest.mark.parametrize("engine", ["dexpression.onnx", "dexpression.safetensors"])
+def test_the_onnx_model_and_its_learner_give_the_same_explanation(exported_learner, engine):
+    one, other = (
+        Predictor.load(exported_learner.with_name(name)).predict(FACES[0], "never", explain=True).faces[0].prediction
+        for name in (engine, "dexpression.onnx")
+    )
+    assert one.evidence.keys() == one.probabilities.keys()
+    assert all(np.allclose(one.evidence[label], other.evidence[label], atol=1e-3) for label in SEVEN)
 
 
 @pytest.mark.parametrize("image", [Image.new("L", (0, 10)), Image.new("RGB", (10, 0)), Image.new("La", (9, 9))])

@@ -41,6 +41,22 @@ def test_the_result_of_a_reading_is_that_of_its_first_face():
     assert body["faces"][0]["box"] == {"x": 1, "y": 3, "width": 9, "height": 18}
 
 
+EXPLAINED = Prediction(UNSURE.probabilities, {"HAPPY": [[1.0]], "SAD": [[2.00006]], "FEAR": [[0.0]]})
+
+
+def test_evidence_in_json_has_the_square_that_its_maps_cover_and_among_labels_those_maps_alone():
+    reading = Reading(30, 40, [FaceReading(BOX, 0.9, EXPLAINED, Box(0, 3.2, 12, 15.2))], "people")
+    box = {"x": 0, "y": 3, "width": 12, "height": 12}
+    [face] = reading.among(["HAPPY", "SAD"]).to_dict()["faces"]
+    assert face["evidence"] == {"box": box, "maps": {"HAPPY": [[1.0]], "SAD": [[2.0001]]}}
+    [face] = reading.with_evidence_of_answers().to_dict()["faces"]
+    assert face["evidence"]["maps"] == {"SAD": [[2.0001]]}
+
+
+def test_a_prediction_that_was_not_explained_has_no_evidence_in_json():
+    assert "evidence" not in FaceReading(BOX, 0.9, UNSURE, BOX).to_dict()
+
+
 def test_a_reading_without_a_face_has_no_result():
     assert Reading(30, 40, [], "people").to_dict()["result"] is None
     assert Reading(30, 40, [], "people").emotion is None

@@ -63,7 +63,7 @@ def export_learner(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         network=_describe_network(stripped.model, image_size),
         calibration=_describe_calibration(stripped.loss_func, list(learner.dls.vocab)),
-        golden={reading: rows.tolist() for reading, rows in golden.items()},
+        golden={reading: golden[reading].tolist() for reading in stripped.loss_func.readouts},
         **facts,
     )
     try:
@@ -181,14 +181,20 @@ def _inference_learner(network: DeXpression, loss: EmotionLoss, labels: list[str
 
 
 def _describe_network(network: DeXpression, image_size: int) -> dict[str, Any]:
+    import torch
+
     from dexpression.network.architecture import count_multiply_adds
 
-    return {
+    facts = {
         "name": network.name,
         "heads": network.heads,
         "weights": sum(weight.numel() for weight in network.parameters()),
         "multiply_adds": count_multiply_adds(network, image_size),
     }
+    if not network.has_evidence:
+        return facts
+    with torch.no_grad():
+        return facts | {"evidence_side": network.evidence(torch.zeros(1, 1, image_size, image_size)).shape[-1]}
 
 
 def _describe_calibration(loss: EmotionLoss, labels: list[str]) -> dict[str, Any]:

@@ -79,7 +79,7 @@ class Manifest:
     normalisation: dict[str, float]  # mean and std of pixels in 0..1
     versions: dict[str, str]
     created: str  # ISO 8601, UTC
-    network: dict[str, Any]  # name, heads, weights, multiply_adds
+    network: dict[str, Any]  # name, heads, weights, multiply_adds and, if the model gives evidence, evidence_side
     calibration: dict[str, dict[str, Any]]  # vote_share, temperature and factors of each reading
     golden: dict[str, list[list[float]]]  # the learner's probabilities of each reading for `golden_faces`
     recipe: dict[str, Any] = field(default_factory=dict)
@@ -115,6 +115,11 @@ class Manifest:
     def readings(self) -> list[ReadingName]:
         """The readings of the model; the first one is its default."""
         return [name for name in READINGS if name in self.calibration]
+
+    @property
+    def evidence_side(self) -> int | None:
+        """The places along a side of the square grid of evidence; None for a model that gives none."""
+        return self.network.get("evidence_side")
 
     def public_facts(self) -> dict[str, Any]:
         """The facts that a caller may see: digest, labels, input, data and scores of the model."""
@@ -173,7 +178,9 @@ def load_onnx_model(model: str | os.PathLike[str]) -> OnnxModel:
 def read_onnx_model(path: Path, manifest: Manifest) -> OnnxModel:
     """Read and check the ONNX model that a manifest describes; raises what `load_onnx_model` does."""
     content = read_checked(path, manifest, MAX_ONNX_BYTES)
-    checked = check_onnx_model(content, manifest.readings, len(manifest.labels), manifest.image_size)
+    checked = check_onnx_model(
+        content, manifest.readings, len(manifest.labels), manifest.image_size, manifest.evidence_side
+    )
     return OnnxModel(checked, manifest)
 
 

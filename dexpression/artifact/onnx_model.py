@@ -10,6 +10,7 @@ from typing import Any
 from dexpression.artifact.onnx_schema import DROPPED, Message, ModelProto
 from dexpression.engine import PIXELS, infer_shapes
 from dexpression.errors import BrokenOnnxModel
+from dexpression.labels import EVIDENCE
 
 # The operators of our exports: both networks, one and two heads, float32 and int8. None of them runs a subgraph.
 OPERATORS = {
@@ -26,10 +27,13 @@ BATCH = 64  # faces, the most in one call
 MAX_ELEMENTS, MAX_ALL_ELEMENTS, MAX_MULTIPLY_ADDS = 3_000_000, 20_000_000, 3_000_000_000
 
 
-def check_onnx_model(content: bytes, readings: Sequence[str], labels: int, image_size: int) -> bytes:
+def check_onnx_model(
+    content: bytes, readings: Sequence[str], labels: int, image_size: int, evidence_side: int | None = None
+) -> bytes:
     """Return what an ONNX model computes, without the rest, if an export of this kind may hold it.
 
-    Nothing of the model runs, and no other file is opened. Raises BrokenOnnxModel.
+    `evidence_side`: the places along a side of its evidence; None if it gives none. Nothing of the model runs, and no
+    other file is opened. Raises BrokenOnnxModel.
     """
     try:
         _check_fields(content, ModelProto.DESCRIPTOR)
@@ -37,7 +41,7 @@ def check_onnx_model(content: bytes, readings: Sequence[str], labels: int, image
         model.DiscardUnknownFields()
         _check_operators(model)
         _check_weights(model.graph)
-        _check_ends(model.graph, readings, labels, image_size)
+        _check_ends(model.graph, readings, labels, image_size, evidence_side)
         for faces in (1, BATCH):  # what is too large for one face may depend on no face, and is computed at the opening
             _check_sizes(model, faces)
     except BrokenOnnxModel:
@@ -116,12 +120,19 @@ def _check_weights(graph: Message) -> None:
         _require(sorted(stored) == [0, 0, size], "has weights that are not as large as their shape")
 
 
-def _check_ends(graph: Message, readings: Sequence[str], labels: int, image_size: int) -> None:
+def _check_ends(
+    graph: Message, readings: Sequence[str], labels: int, image_size: int, evidence_side: int | None
+) -> None:
     described = [[(value.name, _shape(value)[1:]) for value in values] for values in (graph.input, graph.output)]
     outputs = [(reading, [labels]) for reading in readings]
+    if evidence_side:
+        outputs.append((EVIDENCE, [len(readings), labels, evidence_side, evidence_side]))  # a reading for each head
     fits = described == [[(PIXELS, [1, image_size, image_size])], outputs]
     shown = " and ".join(readings)
-    _require(fits, f"does not turn {image_size}x{image_size} pixels into {labels} probabilities each for {shown}")
+    given = f" and evidence of {evidence_side}x{evidence_side} places" if evidence_side else ""
+    _require(
+        fits, f"does not turn {image_size}x{image_size} pixels into {labels} probabilities each for {shown}{given}"
+    )
 
 
 def _check_sizes(model: Message, faces: int) -> None:

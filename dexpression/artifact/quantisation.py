@@ -33,7 +33,8 @@ STORED = {
 def to_onnx(learner: Learner, image_size: int) -> onnx.ModelProto:
     """The learner's network as an ONNX model in float32, for batches of any length.
 
-    Its input is pixels; each reading is an output with its probabilities.
+    Its input is pixels; each reading is an output with its probabilities. The evidence is another one, if the network
+    has it.
     """
     import torch
 
@@ -49,7 +50,7 @@ def to_onnx(learner: Learner, image_size: int) -> onnx.ModelProto:
             module,
             (torch.zeros(2, 1, image_size, image_size, dtype=torch.uint8),),
             input_names=[PIXELS],
-            output_names=module.readings,
+            output_names=module.outputs,
             dynamic_shapes=({0: torch.export.Dim("faces")},),
             verbose=False,
         )
@@ -57,6 +58,7 @@ def to_onnx(learner: Learner, image_size: int) -> onnx.ModelProto:
     model = program.model_proto
     for part in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
         del part.metadata_props[:]  # paths of this machine and lines of our sources
+    _name_classifier(model.graph)
     return model
 
 
@@ -79,10 +81,24 @@ def to_int8(model: onnx.ModelProto, faces: np.ndarray) -> onnx.ModelProto:
             reduce_range=True,  # seven bits for weights: processors without VNNI sum products in sixteen bits
             # Quantised pooling, concatenation and addition are a sixth faster, but cost accuracy.
             op_types_to_quantize=["Conv", "Relu"],
+            # In float32, the logits are exactly the mean of the evidence.
+            nodes_to_exclude=[node.name for node in model.graph.node if _is_classifier(node)],
             # Ranges are means over batches: one extreme face would coarsen the whole map.
             extra_options={"CalibMovingAverage": True},
         )
         return onnx.load(quantised)
+
+
+def _name_classifier(graph: onnx.GraphProto) -> None:
+    """Name the weights of the convolution that computes the evidence as in the network; torch names a reshaped copy."""
+    for node in filter(_is_classifier, graph.node):
+        if node.op_type == "Conv":
+            [weights] = (tensor for tensor in graph.initializer if tensor.name == node.input[1])
+            weights.name = node.input[1] = f"{node.input[2].removesuffix('.bias')}.weight"
+
+
+def _is_classifier(node: onnx.NodeProto) -> bool:
+    return any(name.startswith("network.classifier.") for name in node.input)
 
 
 def read_int8(content: bytes) -> dict[str, np.ndarray]:

@@ -63,8 +63,13 @@ def _is_normalisation(value: Any, _facts: dict[str, Any]) -> bool:
     return is_number and value.keys() == {"mean", "std"}
 
 
-def _is_network(value: Any, _facts: dict[str, Any]) -> bool:
-    return isinstance(value, dict) and value.get("name") in NETWORKS and _is_int(value.get("heads"), 1, 2)
+def _is_network(value: Any, facts: dict[str, Any]) -> bool:
+    return (
+        isinstance(value, dict)
+        and value.get("name") in NETWORKS
+        and _is_int(value.get("heads"), 1, 2)
+        and ("evidence_side" not in value or _is_int(value["evidence_side"], 1, facts["image_size"]))
+    )
 
 
 def _is_calibration(value: Any, facts: dict[str, Any]) -> bool:

@@ -181,6 +181,22 @@ class DeXpression(nn.Module):
         logits: Tensor = self.classifier(self.blocks(self.stem(faces)))
         return logits
 
+    @property
+    def has_evidence(self) -> bool:
+        """Whether the logits are means over the places of the last maps, so that `evidence` can be computed."""
+        return isinstance(cast(nn.Sequential, self.classifier)[0], nn.AdaptiveAvgPool2d)
+
+    def evidence(self, faces: Tensor) -> Tensor:
+        """Compute the logits of each place of the last maps: (N, heads, classes, H, W).
+
+        Their mean over the places is the logits of the face, because pooling and the linear layer can change places
+        (class activation maps, Zhou et al. 2016, arXiv:1512.04150). Only a network with `has_evidence` has them.
+        """
+        self._check(faces)
+        [linear] = (module for module in cast(nn.Sequential, self.classifier) if isinstance(module, nn.Linear))
+        maps = functional.conv2d(self.blocks(self.stem(faces)), linear.weight[:, :, None, None], linear.bias)
+        return maps.reshape(-1, self.heads, linear.out_features // self.heads, *maps.shape[2:])
+
     def load_folded(self, weights: Mapping[str, Tensor]) -> None:
         """Fill the compact network with weights and biases of convolutions, into which all normalisation was folded.
 
@@ -198,7 +214,7 @@ class DeXpression(nn.Module):
                     biases = [weights[f"{name}.{side}.bias"] for side in ("detail.1", "context.0")]
                     _add_only(module.norm, torch.cat(biases))
                 elif isinstance(module, nn.Linear):
-                    _fill(module, weights[f"{name}.weight"])
+                    _fill(module, weights[f"{name}.weight"].flatten(1))  # of a 1x1 convolution, if it gives evidence
                     module.bias.copy_(weights[f"{name}.bias"])
 
     def _check(self, faces: Tensor) -> None:

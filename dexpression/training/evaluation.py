@@ -232,7 +232,8 @@ def evaluate_backend(backend: Backend, learner: Learner) -> Scores:
 
     pixels = stack_pixels(learner.dls.valid_ds.items)
     batches = [backend(pixels[start : start + BATCH]) for start in range(0, len(pixels), BATCH)]
-    return _score_readings({name: np.concatenate([rows[name] for rows in batches]) for name in batches[0]}, learner)
+    readings = list(learner.loss_func.readouts)
+    return _score_readings({name: np.concatenate([rows[name] for rows in batches]) for name in readings}, learner)
 
 
 def _score_readings(probabilities: Mapping[str, np.ndarray], learner: Learner) -> Scores:

@@ -10,15 +10,16 @@ from typing import Any
 
 from fastai.learner import Learner
 
-from dexpression.artifact.export import export_learner, strip_for_inference
-from dexpression.artifact.manifest import Manifest, files_in
+from dexpression.artifact.export import export_learner, load_exported, strip_for_inference
+from dexpression.artifact.manifest import Manifest, export_paths, files_in
 from dexpression.artifact.quantisation import to_int8, to_onnx
 from dexpression.engine import onnx_backend
 from dexpression.errors import UnwritableArtifact, WorseModel
 from dexpression.prediction import FaceClassifier
 from dexpression.training.comparison import compare_with_former
 from dexpression.training.conditions import Share, evaluate_conditions
-from dexpression.training.data import images_per_label, stack_pixels
+from dexpression.training.crops import FaceCropper
+from dexpression.training.data import images_per_label, read_labelled, split_faces, stack_pixels
 from dexpression.training.digests import encode_digests, warn_of_overlap
 from dexpression.training.evaluation import Scores, evaluate_backend, evaluate_learner
 from dexpression.training.face_set import Face
@@ -55,7 +56,7 @@ def export_run(learner: Learner, recipe: Recipe, data_name: str, output: Path, f
     A former export there is kept beside it. Raises ArtifactError, or WorseModel if the former export is better on the
     same faces; with `force`, it is replaced all the same.
     """
-    onnx_model = quantise_learner(learner, recipe.image_size)
+    onnx_model = quantise_learner(learner, learner.dls.train_ds.items, recipe.image_size)
     backend, labels, readings = onnx_backend(onnx_model), list(learner.dls.vocab), list(learner.loss_func.readouts)
     classifier = FaceClassifier(backend, labels, recipe.image_size, readings)
     train_faces, valid_faces = learner.dls.train_ds.items, learner.dls.valid_ds.items
@@ -158,9 +159,23 @@ def _to_dict(scores: Scores) -> dict[str, Any]:
     return {reading: {name: one.to_dict() for name, one in sets.items()} for reading, sets in scores.items()}
 
 
-def quantise_learner(learner: Learner, image_size: int) -> bytes:
-    """The learner as an ONNX model in int8; a sample of its unaugmented training faces gives the ranges."""
-    faces = learner.dls.train_ds.items
+def export_again(model: Path, source: Path) -> Manifest:
+    """Write an export anew, as this version of the package writes it, without training; what it records stays.
+
+    An export of an older version thereby gets what its ONNX model lacks, such as evidence. `source` has the faces that
+    it was trained on. Raises what `load_exported` does, or DataError.
+    """
+    learner, manifest = load_exported(model)
+    cropper = FaceCropper(manifest.image_size, manifest.recipe.get("detect", "auto"))
+    found = read_labelled(source, manifest.recipe.get("labels", "auto"), cropper)
+    train_faces, _ = split_faces(found.faces, manifest.recipe.get("seed", 0))
+    onnx_model = quantise_learner(learner, train_faces, manifest.image_size)
+    facts = {name: getattr(manifest, name) for name in ("recipe", "data", "history", "results")}
+    return export_learner(learner, export_paths(model).manifest.parent, manifest.image_size, facts, onnx_model)
+
+
+def quantise_learner(learner: Learner, faces: Sequence[Face], image_size: int) -> bytes:
+    """The learner as an ONNX model in int8; a sample of these faces, those of the training, gives the ranges."""
     sample = faces[:: max(1, len(faces) // CALIBRATION_FACES)]
     float32 = to_onnx(strip_for_inference(learner, image_size), image_size)
     content: bytes = to_int8(float32, stack_pixels(sample)).SerializeToString()

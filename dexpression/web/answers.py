@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
 
 from dexpression.labels import ReadingName
 
@@ -49,6 +50,16 @@ class LandmarksAnswer(Answer):
     mouth_left: PointAnswer = Field(description="The corner of the mouth on the person's left side.")
 
 
+class EvidenceAnswer(Answer):
+    """What speaks for a label and against it, by place."""
+
+    box: BoxAnswer = Field(description="The square around the face that the maps cover.")
+    maps: dict[str, list[list[float]]] = Field(
+        description="By label, rows from the top, each from the left. Above 0, the place speaks for the label, below 0 "
+        "against it. With explain=all, the softmax of the means of the maps is the probabilities."
+    )
+
+
 class FaceAnswer(LabelAnswer):
     """One face of a picture."""
 
@@ -63,6 +74,9 @@ class FaceAnswer(LabelAnswer):
     )
     confidence: Share
     probabilities: dict[str, float] = Field(description="The probability of each label; they sum to 1.")
+    evidence: EvidenceAnswer | SkipJsonSchema[None] = Field(
+        default_factory=lambda: None, description="Only with explain=true or all."
+    )
 
 
 class ImageAnswer(Answer):

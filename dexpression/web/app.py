@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from flask import Flask, Response, g, request
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from dexpression.annotation import annotate
 from dexpression.labels import OWN, label_sets
 from dexpression.picture import Picture
 from dexpression.reading import Reading
@@ -17,9 +19,10 @@ from dexpression.web.access import check_hosts, refuse_other_pages, require_toke
 from dexpression.web.cors import Cors, add_cors
 from dexpression.web.documents import add_documents
 from dexpression.web.error_handlers import problem_of, register_error_handlers
+from dexpression.web.errors import BadParameter
 from dexpression.web.inference_protocol import add_inference_protocol
 from dexpression.web.metrics import metrics_text
-from dexpression.web.parameters import Parameters, RootParameters
+from dexpression.web.parameters import FacesParameters, RootParameters
 from dexpression.web.predictions import (
     AnyParameters,
     PictureLoader,
@@ -37,6 +40,8 @@ NO_FACE_HINT = (
     "No face was found, so this is the emotion of the whole picture. "
     "Send a face that is seen from the front, upright and not too small, or on_no_face=error to get an error instead."
 )
+JSON, PNG = "application/json", "image/png"
+DRAWN_SIDE = 1280  # pixels of the longer side of an answer in PNG
 
 
 class QuietFlask(Flask):
@@ -85,7 +90,9 @@ def create_app(service: Service, settings: Settings) -> Flask:
         parameters = read_request_parameters(RootParameters, uploads.options, settings)
         if parameters.labels is None:
             parameters = parameters.model_copy(update={"labels": settings.labels or _default_labels()})
-        response = _answer_pictures(uploads.pictures, _label_picture, parameters, settings.max_pixels)
+        if parameters.explains and parameters.detail == "label":
+            raise BadParameter("The one label has no place for an explanation. Add detail=full, or leave explain out.")
+        response = _answer_pictures(uploads.pictures, _read_root, _describe_root, parameters, settings.max_pixels)
         if len(uploads.pictures) == 1:
             response.headers.update(_describe_faces(g.face_count))
         return response
@@ -93,8 +100,8 @@ def create_app(service: Service, settings: Settings) -> Flask:
     @app.post("/v1/predict")
     def predict() -> Response:
         uploads = read_uploads(request)
-        parameters = read_request_parameters(Parameters, uploads.options, settings)
-        return _answer_pictures(uploads.pictures, _read_picture, parameters, settings.max_pixels)
+        parameters = read_request_parameters(FacesParameters, uploads.options, settings)
+        return _answer_pictures(uploads.pictures, _read_picture, _describe_reading, parameters, settings.max_pixels)
 
     @app.get("/v1/model")
     def show_model() -> Response:
@@ -125,27 +132,38 @@ def _default_labels() -> str | None:
 
 def _answer_pictures(
     pictures: Sequence[bytes],
-    answer: Callable[[Picture, AnyParameters], dict[str, Any]],
+    read: Callable[[Picture, AnyParameters], Reading],
+    describe: Callable[[Reading, AnyParameters], dict[str, Any]],
     parameters: AnyParameters,
     max_pixels: int,
 ) -> Response:
     """Answer the request's one picture, or each of several with an answer or a problem document."""
-    loader = PictureLoader(parameters.detect, max_pixels)
+    draws = parameters.explains and request.accept_mimetypes.best_match([JSON, PNG]) == PNG
+    if draws and len(pictures) > 1:
+        raise BadParameter(f"An answer in {PNG} has one picture. Send one picture, or accept {JSON}.")
+    loader = PictureLoader(parameters.detect, max_pixels, takes_long=draws)
     if len(pictures) == 1:
-        return _json(answer(loader.load(pictures[0]), parameters))
+        picture = loader.load(pictures[0])
+        reading = read(picture, parameters)
+        return _draw(picture, reading) if draws else _json(describe(reading, parameters))
     results = []
     for content in pictures:
         try:
-            results.append(answer(loader.load(content), parameters))
+            results.append(describe(read(loader.load(content), parameters), parameters))
         except Exception as error:
             results.append(problem_of(error))
     return _json({"results": results})
 
 
-def _label_picture(picture: Picture, parameters: RootParameters) -> dict[str, Any]:
-    """The answer of POST /: the label of the largest face, or of the whole picture if there is no face."""
+def _read_root(picture: Picture, parameters: RootParameters) -> Reading:
+    """The reading for POST /: of the largest face, or of the whole picture if there is no face."""
     reading = predict_largest_face(picture, parameters)
     g.face_count = len(reading.faces)
+    return reading
+
+
+def _describe_root(reading: Reading, parameters: RootParameters) -> dict[str, Any]:
+    """The answer of POST /: the label of the largest face, or of the whole picture if there is no face."""
     if parameters.detail == "full":
         return _describe_reading(reading, parameters)
     # Shell scripts compare these bytes, so nothing is added to the one label.
@@ -157,18 +175,28 @@ def _describe_faces(count: int) -> dict[str, str]:
     return {FACES: str(count)} if count else {FACES: "0", HINT: NO_FACE_HINT}
 
 
-def _read_picture(picture: Picture, parameters: Parameters) -> dict[str, Any]:
-    """The answer of POST /v1/predict: every face."""
-    reading = g.predictor.predict(picture, parameters.detect, reading=parameters.reading)
-    reading = choose_labels(reading, parameters)
-    return _describe_reading(reading, parameters)
+def _read_picture(picture: Picture, parameters: FacesParameters) -> Reading:
+    """The reading for POST /v1/predict: every face."""
+    reading = g.predictor.predict(picture, parameters.detect, False, parameters.reading, parameters.explains)
+    return choose_labels(reading, parameters)
 
 
-def _describe_reading(reading: Reading, parameters: Parameters) -> dict[str, Any]:
+def _describe_reading(reading: Reading, parameters: FacesParameters) -> dict[str, Any]:
     model = {"name": g.facts["name"], "sha256": g.facts["sha256"]}
+    if parameters.explain == "true":
+        reading = reading.with_evidence_of_answers()
     return reading.to_dict(parameters.min_confidence) | {"model": model, "request_id": g.request_id}
+
+
+def _draw(picture: Picture, reading: Reading) -> Response:
+    """The picture with its reading and evidence as PNG, reduced to what a screen shows."""
+    image = picture.image.copy()
+    image.thumbnail((DRAWN_SIDE, DRAWN_SIDE))
+    content = io.BytesIO()
+    annotate(image, reading).save(content, "PNG", compress_level=1)  # fast: photos hardly shrink more
+    return Response(content.getvalue(), content_type=PNG)
 
 
 def _json(body: dict[str, Any]) -> Response:
     # json.dumps writes a space after each colon and no line break: the bytes of POST /.
-    return Response(json.dumps(body), content_type="application/json")
+    return Response(json.dumps(body), content_type=JSON)

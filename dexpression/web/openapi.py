@@ -22,7 +22,7 @@ from dexpression.web.answers import (
     ReadingAnswers,
 )
 from dexpression.web.errors import STATUSES
-from dexpression.web.parameters import JsonPicture, Parameters, RootParameters
+from dexpression.web.parameters import FacesParameters, JsonPicture, Parameters, RootParameters
 from dexpression.web.problems import CONTENT_TYPE
 
 PICTURE_CODES = [code for code in STATUSES if code not in ("forbidden", "internal_server_error", "not_ready")]
@@ -80,7 +80,7 @@ def openapi_document(labels: Sequence[str], requires_token: bool = False) -> dic
                     "predict",
                     "Every face, and the emotion on each",
                     'Without a face, "faces" is [] and "result" is null.',
-                    Parameters,
+                    FacesParameters,
                     ["ReadingAnswer", "ReadingAnswers"],
                     labels,
                 )
@@ -148,6 +148,8 @@ def _post(
 ) -> dict[str, Any]:
     options = _options(parameters, labels)
     schema = {"anyOf": [_reference(name) for name in answered]}
+    responses = _responses(operation, JSON, schema, *PICTURE_CODES)
+    responses["200"]["content"]["image/png"] = {"schema": BINARY}  # for explain, if the client accepts nothing better
     return {
         "tags": ["Pictures"],
         "operationId": operation,
@@ -156,7 +158,7 @@ def _post(
         "The parameters may be form fields or members of the JSON, too; give each one once.",
         "parameters": _query(options),
         "requestBody": {"required": True, "content": _body_content(options)},
-        "responses": _responses(operation, JSON, schema, *PICTURE_CODES),
+        "responses": responses,
     }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import ErrorDetails, PydanticCustomError
 
@@ -22,7 +22,7 @@ Checked = TypeVar("Checked", bound="Parameters")
 
 
 class Parameters(BaseModel):
-    """The parameters of POST /v1/predict, all optional."""
+    """The parameters that all answers about pictures have, all optional."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -48,13 +48,36 @@ class Parameters(BaseModel):
         0.0, ge=0, le=1, allow_inf_nan=False, description=f"The result is {UNKNOWN} if the confidence is lower."
     )
 
+    @property
+    def explains(self) -> bool:
+        """Whether the answer has evidence."""
+        return False
+
     @field_validator("*", mode="before")
     @classmethod
-    def _require_text_or_number(cls, value: object) -> object:
-        """Refuse null and true of JSON, which pydantic would take as no value and as 1."""
+    def _require_text_or_number(cls, value: object, info: ValidationInfo) -> object:
+        """Refuse null and true of JSON, which pydantic would take as no value and as 1; `explain` may be true."""
+        if isinstance(value, bool) and info.field_name == "explain":
+            return str(value).lower()
         if value is None or isinstance(value, bool):
             raise PydanticCustomError("text_or_number", "Input should be text or a number")
         return value
+
+
+class FacesParameters(Parameters):
+    """The parameters of an answer that has a place for each face, all optional."""
+
+    explain: Literal["false", "true", "all"] = Field(
+        "false",
+        description="true: give each face its evidence, which says where in the face something speaks for the answered "
+        "label or against it. all: for each label. With the header Accept: image/png, the answer is the picture with "
+        "the evidence laid over its faces, at most 1280 pixels a side.",
+    )
+
+    @property
+    def explains(self) -> bool:
+        """Whether the answer has evidence."""
+        return self.explain != "false"
 
 
 class LargestFaceParameters(Parameters):
@@ -66,7 +89,7 @@ class LargestFaceParameters(Parameters):
     )
 
 
-class RootParameters(LargestFaceParameters):
+class RootParameters(LargestFaceParameters, FacesParameters):
     """The parameters of POST /, all optional."""
 
     detail: Literal["label", "full"] = Field(

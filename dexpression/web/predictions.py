@@ -7,12 +7,13 @@ from typing import Any, TypeVar
 
 from flask import g, request
 
+from dexpression.errors import NoEvidence
 from dexpression.kinds import is_film
 from dexpression.labels import LABEL_SETS
 from dexpression.picture import Picture, PixelBudget, load_picture
 from dexpression.reading import Detect, Reading, min_short_side
 from dexpression.settings import Settings
-from dexpression.web.errors import FilmUploaded, NoFace
+from dexpression.web.errors import BadParameter, FilmUploaded, NoFace
 from dexpression.web.metrics import count_reading
 from dexpression.web.parameters import LargestFaceParameters, Parameters, merge_parameters, read_parameters
 from dexpression.web.service import MAY_TAKE_LONG, Postponed
@@ -26,6 +27,8 @@ def read_request_parameters(
     """The parameters in the query and in the body; without a reading, the one of the settings if there is one."""
     given = merge_parameters(request.args.to_dict(flat=False), options)
     parameters = read_parameters(model, given, g.facts["labels"], g.facts["readings"])
+    if parameters.explains and "evidence_side" not in g.facts["network"]:
+        raise BadParameter(f"The parameter explain cannot be used here. {NoEvidence()}")
     return parameters if parameters.reading else parameters.model_copy(update={"reading": settings.reading})
 
 
@@ -36,9 +39,10 @@ class PictureLoader:
     decoding them, or detecting faces in them, takes long and the server wants to know.
     """
 
-    def __init__(self, detect: Detect, max_pixels: int) -> None:
+    def __init__(self, detect: Detect, max_pixels: int, takes_long: bool = False) -> None:
+        """`takes_long`: so does what follows."""
         may_take_long = request.environ.get(MAY_TAKE_LONG, True)
-        if detect == "tiles" and not may_take_long:
+        if (detect == "tiles" or takes_long) and not may_take_long:
             raise Postponed
         self._budget = PixelBudget(max_pixels, None if may_take_long else _postpone)
         self._min_short_side = min_short_side(detect)
@@ -55,7 +59,8 @@ def predict_largest_face(picture: Picture, parameters: LargestFaceParameters) ->
 
     Raises NoFace instead if the parameters ask for it.
     """
-    reading = g.predictor.predict(picture, parameters.detect, parameters.on_no_face == "whole", parameters.reading)
+    whole = parameters.on_no_face == "whole"
+    reading = g.predictor.predict(picture, parameters.detect, whole, parameters.reading, parameters.explains)
     if reading.prediction is None:
         raise NoFace("No face was found. Send a face that is seen from the front, upright and not too small.")
     return choose_labels(reading, parameters)

@@ -31,6 +31,7 @@ class Predicting(Protocol):
         detect: Detect = "auto",
         whole: bool = False,
         reading: ReadingName | None = None,
+        explain: bool = False,
     ) -> Reading:
         """See `dexpression.prediction.Predictor.predict`."""
         ...

@@ -34,7 +34,7 @@ SHIPPED = export_paths(Settings.model_path).onnx
 
 def check(content: bytes) -> bytes:
     """Check a model as the shipped one."""
-    return check_onnx_model(content, READINGS, labels=7, image_size=48)
+    return check_onnx_model(content, READINGS, labels=7, image_size=48, evidence_side=6)
 
 
 def same_answers(first: bytes, second: bytes) -> bool:
@@ -59,7 +59,7 @@ def test_every_export_is_accepted(network, image_size, heads):
     float32 = to_onnx(Learner(dataloaders, build_network(network, 7, heads, image_size), loss_func=loss), image_size)
     int8 = to_int8(float32, np.zeros((2, 1, image_size, image_size), np.uint8))
     for model in (float32, int8):
-        check_onnx_model(model.SerializeToString(), readings, 7, image_size)
+        check_onnx_model(model.SerializeToString(), readings, 7, image_size, 6 if network == "compact" else None)
 
 
 def test_the_check_needs_no_onnx():
@@ -67,7 +67,7 @@ def test_the_check_needs_no_onnx():
 import sys
 sys.modules["onnx"] = sys.modules["ml_dtypes"] = None  # an import of them fails
 from dexpression.artifact.onnx_model import check_onnx_model
-check_onnx_model(open(sys.argv[1], "rb").read(), ("people", "labels"), labels=7, image_size=48)
+check_onnx_model(open(sys.argv[1], "rb").read(), ("people", "labels"), labels=7, image_size=48, evidence_side=6)
 """
     subprocess.run([sys.executable, "-c", program, SHIPPED], cwd=ROOT, check=True)
 
@@ -115,19 +115,26 @@ def test_a_field_that_no_export_holds_is_refused(ours, theirs, path):
 @pytest.mark.parametrize(("labels", "image_size"), [(5, 48), (7, 224)])
 def test_a_model_for_other_labels_or_another_size_is_refused(labels, image_size):
     with pytest.raises(BrokenOnnxModel, match=rf"does not turn {image_size}x{image_size} pixels into {labels} "):
-        check_onnx_model(SHIPPED.read_bytes(), READINGS, labels, image_size)
+        check_onnx_model(SHIPPED.read_bytes(), READINGS, labels, image_size, 6)
 
 
 @pytest.mark.parametrize("readings", [("labels",), ("people",), ("labels", "people"), (*READINGS, "labels"), ()])
 def test_a_model_of_other_readings_or_in_another_order_is_refused(readings):
     shown = " and ".join(readings)
     with pytest.raises(BrokenOnnxModel, match=f"into 7 probabilities each for {shown}"):
-        check_onnx_model(SHIPPED.read_bytes(), readings, 7, 48)
+        check_onnx_model(SHIPPED.read_bytes(), readings, 7, 48, 6)
+
+
+@pytest.mark.parametrize("evidence_side", [5, None])
+def test_a_model_of_other_evidence_is_refused(evidence_side):
+    shown = "people and labels and evidence of 5x5 places" if evidence_side else "people and labels, unlike"
+    with pytest.raises(BrokenOnnxModel, match=f"into 7 probabilities each for {shown}"):
+        check_onnx_model(SHIPPED.read_bytes(), READINGS, 7, 48, evidence_side)
 
 
 def test_a_model_of_one_reading_is_refused_for_a_manifest_with_two(model):
     content = export_paths(model).onnx.read_bytes()
-    assert check_onnx_model(content, ["labels"], 7, 48)
+    assert check_onnx_model(content, ["labels"], 7, 48, 6)
     with pytest.raises(BrokenOnnxModel, match="each for people and labels"):
         check(content)
 

@@ -13,7 +13,7 @@ from torch import nn
 from dexpression.artifact.export import load_exported
 from dexpression.artifact.quantisation import to_int8, to_onnx
 from dexpression.engine import Backend, onnx_backend
-from dexpression.labels import READINGS, SEVEN
+from dexpression.labels import EVIDENCE, READINGS, SEVEN
 from dexpression.network.inference import torch_backend
 from tests.support.faces import draw_face
 
@@ -51,7 +51,7 @@ def test_the_float32_model_gives_the_learners_answers_for_batches_of_any_length(
     backend = onnx_backend(float32.SerializeToString())
     for count in (1, 3, len(FACES)):
         answers = backend(FACES[:count])
-        assert list(answers) == list(READINGS)
+        assert list(answers) == [*READINGS, EVIDENCE]
         assert all(np.allclose(answers[reading], expected[reading][:count], atol=1e-4) for reading in READINGS)
 
 
@@ -61,10 +61,30 @@ def test_the_two_readings_differ(expected):
 
 def test_the_int8_model_gives_nearly_the_learners_answers(expected, int8_backend):
     answers = int8_backend(FACES)
-    assert list(answers) == list(READINGS)
-    for reading, rows in answers.items():
+    for reading in READINGS:
+        rows = answers[reading]
         assert np.abs(rows - expected[reading]).mean() < 0.05  # random weights put most faces near a decision boundary
         assert np.allclose(rows.sum(axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["torch", "float32", "int8"])
+def test_the_mean_of_the_evidence_is_the_logit_to_1e_4(kind, request, learner):
+    """Each reading of this learner is one head at temperature 1, so its log-odds are differences of logits."""
+    answers = (
+        torch_backend(learner) if kind == "torch" else onnx_backend(request.getfixturevalue(kind).SerializeToString())
+    )(FACES)
+    logits = answers[EVIDENCE].astype(np.float64).mean(axis=(3, 4))  # (N, heads, labels)
+    for head, reading in enumerate(reversed(READINGS)):
+        log_odds = np.log(answers[reading].astype(np.float64))
+        certain = answers[reading].min(axis=1) > 1e-3  # float32 rounds the logarithm of smaller ones
+        assert certain.sum() > 10
+        difference = (logits[:, head] - logits[:, head, :1]) - (log_odds - log_odds[:, :1])
+        assert np.abs(difference[certain]).max() < 1e-4
+
+
+def test_the_int8_model_computes_the_evidence_in_float32(int8):
+    [weights] = (tensor for tensor in int8.graph.initializer if tensor.name == "network.classifier.3.weight")
+    assert weights.data_type == onnx.TensorProto.FLOAT
 
 
 def test_the_int8_model_has_less_than_a_third_of_the_size(float32, int8):
@@ -83,7 +103,8 @@ def test_an_onnx_model_holds_no_path(int8):
 
 def test_many_threads_get_the_same_answers_as_one(int8_backend):
     def answer(number: int) -> list[np.ndarray]:
-        return list(int8_backend(FACES[number : number + 1]).values())
+        answers = int8_backend(FACES[number : number + 1])
+        return [answers[reading] for reading in READINGS]
 
     one_by_one = [answer(number) for number in range(len(FACES))]
     with ThreadPoolExecutor(16) as threads:

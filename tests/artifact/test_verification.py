@@ -24,7 +24,7 @@ from dexpression.artifact.verification import verify_export, verify_onnx_model
 from dexpression.artifact.weights import encode_weights
 from dexpression.engine import onnx_backend
 from dexpression.errors import BrokenWeights, DigestMismatch, MissingExtra
-from dexpression.labels import READINGS
+from dexpression.labels import EVIDENCE, READINGS
 from dexpression.network.inference import torch_backend
 from dexpression.settings import Settings
 from tests.support.exports import change_manifest, replace_file
@@ -49,7 +49,7 @@ def test_a_sound_export_is_verified_and_its_onnx_model_answers_as_its_learner(ex
     learner, expected = load_exported(path)
     assert manifest.sha256 == expected.sha256
     answers, of_learner = onnx_backend(content)(faces), torch_backend(learner)(faces)
-    assert list(answers) == manifest.readings
+    assert list(answers) == [*manifest.readings, EVIDENCE]
     assert all(np.abs(answers[reading] - of_learner[reading]).mean() < 0.03 for reading in manifest.readings)
 
 
@@ -100,7 +100,7 @@ def test_an_onnx_model_that_does_not_give_its_recorded_answers_of_a_reading_is_r
 def test_an_onnx_model_with_its_readings_exchanged_is_refused(two_readings, tmp_path):
     model = Path(shutil.copytree(two_readings.parent, tmp_path / "copy")) / two_readings.name
     exchanged = onnx.load(export_paths(model).onnx)
-    people, labels = exchanged.graph.output
+    people, labels, _ = exchanged.graph.output
     for node in exchanged.graph.node:
         node.output[:] = [{people.name: labels.name, labels.name: people.name}.get(name, name) for name in node.output]
     replace_file(export_paths(model).onnx, exchanged.SerializeToString())

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
 from fastai.learner import Learner
 from torch import nn
@@ -16,7 +17,7 @@ import tests.support.torch_on_cpu  # noqa: F401
 from dexpression.artifact.export import export_learner
 from dexpression.artifact.manifest import export_paths
 from dexpression.artifact.quantisation import to_onnx
-from dexpression.labels import SEVEN
+from dexpression.labels import EVIDENCE, SEVEN
 from dexpression.network.architecture import DeXpression
 from dexpression.network.loss import EmotionLoss, default_readouts
 from dexpression.network.transforms import inference_dataloaders
@@ -48,6 +49,18 @@ def replace_file(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     digests = json.loads(export_paths(path).manifest.read_text())["digests"]
     change_manifest(path, digests=digests | {path.suffix[1:]: hashlib.sha256(content).hexdigest()})
+
+
+def remove_evidence(model: Path) -> None:
+    """Make an export one of a version before evidence, which neither its manifest names nor its ONNX model gives."""
+    paths = export_paths(model)
+    content = onnx.load(paths.onnx)
+    [output] = (output for output in content.graph.output if output.name == EVIDENCE)
+    content.graph.output.remove(output)
+    replace_file(paths.onnx, content.SerializeToString())
+    network = json.loads(paths.manifest.read_text())["network"]
+    del network["evidence_side"]
+    change_manifest(model, network=network)
 
 
 def _spread_logits(network: DeXpression) -> None:

@@ -45,7 +45,8 @@ PUBLIC_FACTS = {
     "conditions": None,
     "results": {"people": {"seven": RESULT}, "labels": {"seven": RESULT}},
     "input": {"width": 48, "height": 48, "mode": "grey", "mean": 0.5, "std": 0.25},
-    **{name: {} for name in ("versions", "network", "data", "calibration")},
+    "network": {"evidence_side": 2},
+    **{name: {} for name in ("versions", "data", "calibration")},
 }
 FACE = encode(draw_face("HAPPY", 0))
 LANDMARKS = Landmarks(Point(9, 15), Point(21, 15), Point(15, 20), Point(10, 30), Point(20, 30))
@@ -67,19 +68,26 @@ class StubPredictor:
         self.seen: list[Picture] = []
 
     def predict(
-        self, picture: Picture, detect: str = "auto", whole: bool = False, reading: ReadingName | None = None
+        self,
+        picture: Picture,
+        detect: str = "auto",
+        whole: bool = False,
+        reading: ReadingName | None = None,
+        explain: bool = False,
     ) -> Reading:
         if self.failure:
             raise self.failure
         self.seen.append(picture)
         name = reading or READINGS[0]
-        prediction = Prediction(LABELS_ANSWER if name == "labels" else ANSWER)
+        evidence = {label: [[share, -share], [0.0, share]] for label, share in ANSWER.items()} if explain else None
+        prediction = Prediction(LABELS_ANSWER if name == "labels" else ANSWER, evidence)
         size = picture.width, picture.height
         if not self.has_face and detect != "never":
             return Reading(*size, [], name, prediction if whole else None)
         detection_confidence = None if detect == "never" else 0.9
         landmarks = None if detect == "never" else LANDMARKS
-        return Reading(*size, [FaceReading(Box(1, 2, 30, 40), detection_confidence, prediction, landmarks)], name)
+        face = FaceReading(Box(1, 2, 30, 40), detection_confidence, prediction, Box(0, 4, 33, 37), landmarks)
+        return Reading(*size, [face], name)
 
     def public_facts(self) -> dict[str, object]:
         return PUBLIC_FACTS

@@ -24,6 +24,7 @@ from dexpression.training.digests import trained_on
 from dexpression.training.fitting import create_learner, fit, prepare_run
 from dexpression.training.run import train
 from dexpression.training.sources import read_faces
+from tests.support.exports import change_manifest, remove_evidence
 from tests.support.faces import draw_face, write_class_folders, write_votes
 from tests.support.recipes import QUICK
 
@@ -223,3 +224,18 @@ def test_a_run_says_before_what_it_is_going_to_do_and_afterwards_what_came_of_it
     assert places == sorted(places)
     assert "no better than guessing" in said or "95 % interval" in said
     assert (served / "output" / "unrelated.png").exists()
+
+
+def test_an_export_of_an_earlier_version_is_written_anew_with_evidence_and_without_training(
+    two_readings, tmp_path, monkeypatch
+):
+    model = Path(shutil.copytree(two_readings.parent, tmp_path / "model")) / two_readings.name
+    remove_evidence(model)
+    change_manifest(model, data={"name": "drawn"}, history={"loss": [1.0]})
+    before = Manifest.of_export(model)
+    forbid_training(monkeypatch)
+    after = run.export_again(model.parent, write_class_folders(tmp_path / "faces", 6))
+    assert (before.evidence_side, after.evidence_side) == (None, 6)
+    assert (after.sha256, after.data, after.history) == (before.sha256, before.data, before.history)
+    [face] = Predictor.load(model.parent).predict(draw_face("HAPPY", 0), explain=True).faces
+    assert face.prediction.evidence

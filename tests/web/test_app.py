@@ -346,7 +346,7 @@ def test_a_parameter_changes_the_answer_alike_in_the_query_a_form_field_and_a_js
 def test_an_unknown_parameter_is_refused_by_name_wherever_it_is(client, place):
     response = send(client, place, "/v1/predict", {"detail": "full"})
     assert_refused(response, 400, "bad_parameter")
-    message = "There is no parameter detail. Known: labels, reading, detect, min_confidence."
+    message = "There is no parameter detail. Known: labels, reading, detect, min_confidence, explain."
     assert response.get_json(force=True)["detail"] == message
 
 
@@ -370,6 +370,60 @@ def test_a_json_member_that_is_no_allowed_text_or_number_is_refused(client, name
     response = send(client, "json", "/v1/predict", {name: value})
     assert_refused(response, 400, "bad_parameter")
     assert response.get_json(force=True)["detail"].startswith(f"The parameter {name} is ")
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(("value", "labels"), [("true", ["SAD"]), ("all", list(ANSWER))])
+def test_an_explanation_is_the_evidence_for_the_answer_or_for_all_labels(client, place, value, labels):
+    [face] = send(client, place, "/v1/predict", {"explain": value}).get_json()["faces"]
+    assert list(face["evidence"]["maps"]) == labels
+    assert face["evidence"]["maps"]["SAD"] == [[0.4, -0.4], [0.0, 0.4]]
+    assert face["evidence"]["box"] == {"x": 0, "y": 4, "width": 33, "height": 33}
+
+
+@pytest.mark.parametrize(("value", "explained"), [(True, True), (False, False)])
+def test_explain_may_be_a_boolean_of_json(client, value, explained):
+    [face] = send(client, "json", "/v1/predict", {"explain": value}).get_json()["faces"]
+    assert ("evidence" in face) == explained
+
+
+def test_the_root_explains_only_a_full_answer_and_among_its_labels(client):
+    assert_refused(upload(client, FACE, address="/?explain=true"), 400, "bad_parameter")
+    [face] = upload(client, FACE, address="/?explain=all&detail=full").get_json()["faces"]
+    assert list(face["evidence"]["maps"]) == list(FIVE)
+
+
+@pytest.mark.parametrize("address", ["/?detail=full&explain=true", "/v1/predict?explain=all"])
+def test_a_model_without_evidence_refuses_to_explain_and_says_what_to_do(client, monkeypatch, address):
+    monkeypatch.setitem(PUBLIC_FACTS, "network", {})
+    response = upload(client, FACE, address=address)
+    assert_refused(response, 400, "bad_parameter")
+    assert "gives no evidence" in response.get_json(force=True)["detail"]
+    assert "Export its learner again" in response.get_json(force=True)["detail"]
+
+
+def test_who_accepts_png_alone_gets_the_picture_with_its_evidence_reduced(client):
+    wide = encode(Image.new("RGB", (1400, 100), "white"))
+    response = upload(client, wide, address="/v1/predict?explain=true", headers={"Accept": "image/png"})
+    assert (response.status_code, response.content_type) == (200, "image/png")
+    assert Image.open(io.BytesIO(response.data)).size == (1280, 91)
+
+
+@pytest.mark.parametrize("accepted", ["*/*", "application/json, image/png", "text/html"])
+def test_who_accepts_json_as_well_gets_json(client, accepted):
+    response = upload(client, FACE, address="/v1/predict?explain=true", headers={"Accept": accepted})
+    assert response.content_type == "application/json"
+
+
+def test_without_an_explanation_the_header_accept_changes_nothing(client):
+    response = upload(client, FACE, address="/v1/predict", headers={"Accept": "image/png"})
+    assert response.content_type == "application/json"
+
+
+def test_several_pictures_are_not_answered_by_one_picture(client):
+    body, headers = multipart(FACE, FACE), {"Accept": "image/png"}
+    response = client.post("/v1/predict?explain=true", data=body, content_type=MULTIPART, headers=headers)
+    assert_refused(response, 400, "bad_parameter")
 
 
 @pytest.mark.parametrize("place", PLACES)

@@ -18,7 +18,7 @@ from dexpression.settings import Settings
 from dexpression.web import create_app
 from dexpression.web.errors import STATUSES
 from dexpression.web.openapi import BYTES, openapi_document
-from dexpression.web.parameters import Parameters, RootParameters
+from dexpression.web.parameters import FacesParameters, RootParameters
 from dexpression.web.service import Service
 from tests.support.web import FACE, LIMITS, MULTIPART, StubPredictor, multipart
 
@@ -69,14 +69,14 @@ def test_other_bodies_are_answered_as_the_document_says(address, content, kind):
 
 
 def test_the_document_lists_the_same_parameters_that_requests_are_checked_for():
-    for path, model in (("/", RootParameters), ("/v1/predict", Parameters)):
+    for path, model in (("/", RootParameters), ("/v1/predict", FacesParameters)):
         listed = openapi_document(SEVEN)["paths"][path]["post"]["parameters"]
         assert [parameter["name"] for parameter in listed] == list(model.model_fields)
         assert all(parameter["description"] for parameter in listed)
 
 
 def test_form_and_json_allow_the_same_parameters_beside_the_picture():
-    for path, model in (("/", RootParameters), ("/v1/predict", Parameters)):
+    for path, model in (("/", RootParameters), ("/v1/predict", FacesParameters)):
         content = openapi_document(SEVEN)["paths"][path]["post"]["requestBody"]["content"]
         for kind, picture in (("multipart/form-data", "file"), ("application/json", "image")):
             schema = content[kind]["schema"]
@@ -127,7 +127,7 @@ def test_every_json_answer_and_every_error_code_has_an_example():
     for operation in operations(document).values():
         for response in operation["responses"].values():
             for kind, content in response["content"].items():
-                assert content.get("examples") or kind.startswith("text/")
+                assert content.get("examples") or kind.startswith(("text/", "image/"))
     assert {value["code"] for _, value in examples(document) if "code" in value} == set(STATUSES)
 
 

@@ -70,6 +70,27 @@ def test_a_dropped_picture_shows_a_box_on_its_face_and_every_label_as_text(page,
     assert middle == pytest.approx(223 / 512, abs=0.03)  # the middle of the face
 
 
+def test_the_switch_why_lays_a_map_over_the_face_and_says_it_in_words(page, portrait):
+    drop(page, encode(portrait, "JPEG"))
+    wait(page, lambda: is_one_face_shown(page))
+    switch = page.find_element(By.CSS_SELECTOR, ".buttons [aria-pressed]")
+    assert (switch.text, switch.get_attribute("aria-pressed")) == ("Why?", "false")
+    switch.click()
+    wait(page, lambda: switch.get_attribute("aria-pressed") == "true")
+    assert " speaks " in read(page, ".faces .why-words") == read(page, "#status")
+    shown, picture = (page.find_element(By.CSS_SELECTOR, name).rect for name in (".why-map", ".stage img"))
+    assert shown["width"] / picture["width"] == pytest.approx(110 / 512, abs=0.02)  # the square around the face
+    switch.click()
+    assert page.find_elements(By.CSS_SELECTOR, ".why-map, .why-words") == []
+    assert switch.get_attribute("aria-pressed") == "false"
+
+
+def test_without_a_face_there_is_no_switch_why(page):
+    drop(page, encode(Image.new("RGB", (200, 200), "white"), "PNG"))
+    wait_for_status(page, "No face was found.")
+    assert page.find_elements(By.CSS_SELECTOR, ".buttons [aria-pressed]") == []
+
+
 def test_a_picture_can_be_chosen_with_the_keyboard_alone(page, portrait, tmp_path):
     portrait.save(tmp_path / "photo.png")
     page.switch_to.active_element.send_keys(Keys.TAB)

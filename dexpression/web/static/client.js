@@ -45,7 +45,7 @@ const PROXY_PROBLEMS = {
  *
  * `picture` is a Blob or a File. `server` is the server's address, with the path below which a proxy serves it; by
  * default it is that of this module. `token` is sent if the server requires one. `signal` is an AbortSignal. All other
- * options are query parameters: labels, reading, detect, min_confidence. Throws RefusedError or UnreachableError.
+ * options are query parameters: labels, reading, detect, min_confidence, explain. Throws RefusedError or UnreachableError.
  */
 export async function predict(picture, { server = new URL(".", import.meta.url), token, signal, ...parameters } = {}) {
   const address = new URL(server);

@@ -12,7 +12,7 @@ const translate = (key) => messages[language][key] ?? key;
 const countLabels = (counts) => counts.map(([label, count]) => `${count} ${translate(label)}`).join(", ");
 const decimal = (value) => new Intl.NumberFormat(TAGS[language], { minimumFractionDigits: 1, maximumFractionDigits: 1 }).format(value);
 // How values of these names are written. All others are written as they are.
-const FORMATS = { label: translate, reason: translate, confidence: percent, counts: countLabels, start: decimal, end: decimal };
+const FORMATS = { label: translate, reason: translate, region: translate, side: translate, confidence: percent, counts: countLabels, start: decimal, end: decimal };
 
 export const isKnown = (key) => key in messages.en;
 

@@ -10,6 +10,7 @@ import { predictWithRetry } from "./request.js";
 import { Result, countResults, summarise } from "./result.js";
 import { Announcer, UserError, describeError, setError, setStatus } from "./status.js";
 import { hideTokenForm } from "./token.js";
+import { addWhySwitch } from "./why.js";
 
 const results = document.querySelector("#results");
 const cameraButton = document.querySelector("#camera");
@@ -63,6 +64,7 @@ async function readFile(file, result, signal) {
   if (image) result.showMedia(image);
   const reading = await predictWithRetry(copies, signal);
   result.showReading(reading);
+  if (image && reading.faces.length) addWhySwitch(result, () => predictWithRetry(copies, signal, { explain: "true" }));
   return reading;
 }
 
