@@ -1,4 +1,4 @@
-"""The command line: dexpression serve | predict | video | label | evaluate | train | crossvalidate."""
+"""The command line: dexpression serve | predict | video | label | page | evaluate | train | crossvalidate."""
 
 from __future__ import annotations
 
@@ -131,6 +131,18 @@ def _label(options: argparse.Namespace) -> None:
     label(options.source, options.output, options.model, chosen)
 
 
+def _page(options: argparse.Namespace) -> None:
+    from dexpression.artifact.manifest import load_onnx_model
+    from dexpression.engine import onnx_backend
+    from dexpression.prediction import FaceClassifier
+    from dexpression.web.device_page import DeviceModel, write_device_page
+
+    content, manifest = load_onnx_model(options.model)
+    reading = FaceClassifier.of_export(onnx_backend(content), manifest).choose(options.reading)
+    model = DeviceModel(content, manifest.labels, manifest.image_size, reading, manifest.sha256)
+    write_device_page(options.folder, options.ort, model)
+
+
 def _evaluate(options: argparse.Namespace) -> None:
     from dexpression.prediction import load_classifier
     from dexpression.training.conditions import evaluate_conditions
@@ -208,13 +220,14 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> _Parser:
     parser = _Parser(prog="dexpression", description="Read the emotions on faces, on your own machine.")
     parser.add_argument("--version", action="version", version=f"dexpression {__version__}")
-    names = "serve | predict | video | label | evaluate | train | crossvalidate"
+    names = "serve | predict | video | label | page | evaluate | train | crossvalidate"
     commands = parser.add_subparsers(required=True, metavar=names)
     model, recipe = _model_parser(), _recipe_parser()
     _add_serve(commands)
     _add_predict(commands, model)
     _add_video(commands, model)
     _add_label(commands, model)
+    _add_page(commands, model)
     _add_evaluate(commands, model)
     _add_train(commands, recipe)
     _add_crossvalidate(commands, recipe)
@@ -310,6 +323,23 @@ def _add_label(commands: Commands, model: _Parser) -> None:
     label.add_argument("--update", action="store_true", help="list SOURCE again, and label the files that are new")
     _add_detect(label, get_args(Detect))
     label.set_defaults(command=_label)
+
+
+def _add_page(commands: Commands, model: _Parser) -> None:
+    page = commands.add_parser(
+        "page",
+        parents=[model],
+        help="write the page as a folder for any web server, which reads faces in the browser and sends no picture",
+    )
+    page.add_argument("folder", type=Path, metavar="OUT", help="folder for the page")
+    page.add_argument(
+        "--ort",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder dist of onnxruntime-web, such as node_modules/onnxruntime-web/dist",
+    )
+    page.set_defaults(command=_page)
 
 
 def _add_evaluate(commands: Commands, model: _Parser) -> None:

@@ -54,7 +54,7 @@ NEVER = {
 }
 # Modules of the root that import a folder, but not before a command or a model needs it.
 DEFERRED = {
-    "__main__.py": {"web", "serving", "training", "video", "cluster"},
+    "__main__.py": {"web", "serving", "training", "video", "cluster", "artifact"},
     "prediction.py": {"network", "artifact", "video"},
     "wsgi.py": {"artifact"},
 }

@@ -6,10 +6,11 @@ from flask import Flask, Response, request
 
 ALWAYS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 # The page shows pictures and videos as blobs; everything else comes from this server, and nothing is inline.
-PAGE = (
+PAGE_SOURCES = (
     "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; object-src 'none'; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'none'"
+    "form-action 'none'"
 )
+PAGE = f"{PAGE_SOURCES}; frame-ancestors 'none'"
 DATA = "default-src 'none'; frame-ancestors 'none'"
 DOCS = "frame-ancestors 'none'"  # Swagger UI writes styles into its own page
 

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from dexpression.labels import SEVEN
-from tests.support.browser import CHROMIUM, DRIVER, open_browser
+from tests.support.browser import open_browser, require_chromium
 from tests.support.documents import DOCUMENTS, Block, code_blocks, comparable, copy_project
 from tests.support.server import ROOT, Server
 
@@ -86,9 +86,7 @@ def test_python_examples_print_something(block, server, project):
 @pytest.mark.slow
 @examples("html")
 def test_web_pages_show_an_emotion(block, server, project, portrait, tmp_path):
-    if not (CHROMIUM and DRIVER):
-        missing = "Chromium and its driver are not installed (Debian: chromium, chromium-driver)"
-        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
+    require_chromium()
     from selenium.webdriver.common.by import By
     from selenium.webdriver.support.wait import WebDriverWait
 

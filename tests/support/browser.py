@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -36,8 +37,18 @@ document.body.dispatchEvent(new EventClass(event, options));
 """
 
 
-def open_browser(folder: Path, portrait: Image.Image) -> WebDriver:
-    """Start Chromium; `folder` gets its profile and the film that its camera shows."""
+def require_chromium() -> None:
+    """Skip the test without Chromium or its driver; in CI, fail."""
+    if not (CHROMIUM and DRIVER):
+        missing = "Chromium and its driver are not installed (Debian: chromium, chromium-driver)"
+        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
+
+
+def open_browser(folder: Path, portrait: Image.Image, hosts: str = f"MAP {OTHER_HOST} 127.0.0.1") -> WebDriver:
+    """Start Chromium; `folder` gets its profile and the film that its camera shows.
+
+    `hosts`: rules for names of hosts, as Chromium takes them.
+    """
     film = folder / "film.mjpeg"
     film.write_bytes(encode(portrait.crop((0, 0, 512, 384)), "JPEG") * 3)
     options = webdriver.ChromeOptions()
@@ -45,7 +56,7 @@ def open_browser(folder: Path, portrait: Image.Image) -> WebDriver:
     for flag in (
         "headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "no-first-run", "disable-sync",
         "disable-background-networking", "disable-component-update", "window-size=1000,900",
-        f"user-data-dir={folder / 'profile'}", f"host-resolver-rules=MAP {OTHER_HOST} 127.0.0.1",
+        f"user-data-dir={folder / 'profile'}", f"host-resolver-rules={hosts}",
         "use-fake-device-for-media-stream", f"use-file-for-fake-video-capture={film}",
     ):  # fmt: skip
         options.add_argument(f"--{flag}")

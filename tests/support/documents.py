@@ -21,6 +21,7 @@ from tests.support.server import ROOT
 # Documents that train, and so replace the model of the copied project, come after those that show its answers.
 DOCUMENTS = (
     "docs/films.md",
+    "docs/page.md",
     "docs/scale.md",
     "docs/http.md",
     "docs/inference-protocol.md",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,15 +9,13 @@ import pytest
 from PIL import Image
 from selenium.webdriver.remote.webdriver import WebDriver
 
-from tests.support.browser import CHROMIUM, DRIVER, OTHER_HOST, address, open_browser
+from tests.support.browser import OTHER_HOST, address, open_browser, require_chromium
 from tests.support.server import Server
 
 
 @pytest.fixture(scope="module")
 def browser(portrait: Image.Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebDriver]:
-    if not (CHROMIUM and DRIVER):
-        missing = "Chromium and its driver are not installed (Debian: chromium, chromium-driver)"
-        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
+    require_chromium()
     browser = open_browser(tmp_path_factory.mktemp("browser"), portrait)
     yield browser
     browser.quit()

@@ -4,9 +4,13 @@ import { predict } from "../client.js";
 import { describeError, setError } from "./status.js";
 import { askForToken, currentToken, keepToken } from "./token.js";
 
-const TIMEOUT_MS = 30_000;
+const TIMEOUT_MS = 30_000; // until the server has answered
 const LONGEST_PAUSE_MS = 8_000; // between two attempts; the first pause is one second, each further one twice as long
 const TOO_LARGE = ["payload_too_large", "too_many_pixels", "too_complex"]; // codes for which a smaller copy can help
+
+// The page that `dexpression page` writes reads pictures itself; that of a server never loads the module for it.
+const device = "onDevice" in document.documentElement.dataset ? import("./device.js") : null;
+const read = device ? async (...given) => (await device).predict(...given) : askServer;
 
 /**
  * Predict a picture. `copies` are functions that return it, each smaller than the last one.
@@ -18,10 +22,7 @@ export async function predictWithRetry(copies, signal, { onFailure = () => {}, .
   for (let attempt = 0; ; attempt += 1) {
     const picture = await copies[size]();
     try {
-      const send = (limit) => predict(picture, { signal: limit, token: currentToken(), ...options });
-      const reading = await withTimeout(signal, send);
-      keepToken();
-      return reading;
+      return await read(picture, { signal, ...options });
     } catch (error) {
       if (signal.aborted) throw error;
       onFailure(error);
@@ -32,6 +33,13 @@ export async function predictWithRetry(copies, signal, { onFailure = () => {}, .
     }
     if (signal.aborted) throw new Error("Another task has started.");
   }
+}
+
+async function askServer(picture, { signal, ...options }) {
+  const send = (limit) => predict(picture, { signal: limit, token: currentToken(), ...options });
+  const reading = await withTimeout(signal, send);
+  keepToken();
+  return reading;
 }
 
 /** Run `request(limit)`; the signal `limit` aborts with `signal`, or when time is up. */
