@@ -124,7 +124,8 @@ def _video(options: argparse.Namespace) -> None:
 
 
 def _label(options: argparse.Namespace) -> None:
-    require_extra("cluster", "Labelling files into a table", ["pyarrow"])
+    libraries = ["pyarrow"] if options.on == "local" else ["pyarrow", "ray"]
+    require_extra("cluster", "Labelling files into a table", libraries)
     from dexpression.cluster.label import Options, label
 
     chosen = Options(**{name: getattr(options, name) for name in Options._fields})
@@ -208,6 +209,12 @@ def _count(text: str) -> int:
     if count < 1:
         raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
     return count
+
+
+def _engine(text: str) -> str:
+    if not re.fullmatch("local|ray(:.+)?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not local, ray or ray:HOST:PORT")
+    return text
 
 
 class _Parser(argparse.ArgumentParser):
@@ -316,9 +323,19 @@ def _add_label(commands: Commands, model: _Parser) -> None:
     )
     label.add_argument("source", metavar="SOURCE", help="a folder, or a URI such as s3://bucket/folder")
     label.add_argument("output", type=Path, metavar="OUTPUT", help="folder for the table")
-    label.add_argument("--on", choices=["local"], default="local", help="local: processes of this machine (default)")
     label.add_argument(
-        "--workers", type=_count, metavar="N", help="processes (default: as many as cores and memory allow)"
+        "--on",
+        type=_engine,
+        default="local",
+        metavar="local|ray[:HOST:PORT]",
+        help="local: processes of this machine (default); ray: Ray, which is started for the run; ray:HOST:PORT: the "
+        "running Ray cluster at that address, of which this machine is a node",
+    )
+    label.add_argument(
+        "--workers",
+        type=_count,
+        metavar="N",
+        help="processes (default: as many as cores and memory allow, or as many as the cluster has processors)",
     )
     label.add_argument("--update", action="store_true", help="list SOURCE again, and label the files that are new")
     _add_detect(label, get_args(Detect))

@@ -90,6 +90,7 @@ PLACES = {
     "sklearn": {"training"},
     "cv2": {"video"},
     "pyarrow": {"cluster"},
+    "ray": {"cluster"},
 }
 
 

@@ -29,6 +29,7 @@ from dexpression.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+LOCAL, RAY = "local", "ray"  # what runs the work
 FILMS_HINT = "To read the films, install the extra [video], and label into another folder."
 
 
@@ -37,7 +38,8 @@ class Options(NamedTuple):
 
     reading: ReadingName | None = None  # by default, the first of the model
     detect: Detect = "auto"
-    workers: int | None = None  # by default, as many as cores and memory allow
+    on: str = LOCAL  # or `ray`, or `ray:HOST:PORT`
+    workers: int | None = None  # by default, as many as cores and memory allow, or as many as the cluster has
     update: bool = False  # list the source again, and label the files that are new
 
 
@@ -64,7 +66,7 @@ def label(given: str, output: Path, model: Path, options: Options) -> None:
         manifest, table = Manifest(folder), Table(output, job)
         _list(source, manifest, options.update)
         blocks = manifest.blocks()
-        _label(job, blocks, table, options.workers)
+        _label(job, blocks, table, options)
         summary = table.summarise(blocks)
     if summary.others:
         print(others_line(source.name, summary.others), file=sys.stderr)
@@ -99,15 +101,23 @@ def _list(source: Source, manifest: Manifest, update: bool) -> None:
         manifest.add(new)
 
 
-def _label(job: Job, blocks: list[Block], table: Table, workers: int | None) -> None:
+def _label(job: Job, blocks: list[Block], table: Table, options: Options) -> None:
     missing = table.missing(blocks)
     if not missing:
         return
     job.source.check()
     files, left = (sum(block.files for block in some) for some in (blocks, missing))
+    engine, _, address = options.on.partition(":")
+    if engine == RAY:
+        logger.info("%s", printable(f"Joining the Ray cluster at {address} ..." if address else "Starting Ray ..."))
     try:
         with tqdm(total=files, initial=files - left, unit="file", disable=None) as bar:
-            label_locally(job, missing, table, workers or choose_workers(Settings()).count, bar.update)
+            if engine == RAY:
+                from dexpression.cluster.on_ray import label_on_ray
+
+                label_on_ray(job, missing, table, options.workers, bar.update, address)
+            else:
+                label_locally(job, missing, table, options.workers or choose_workers(Settings()).count, bar.update)
     except KeyboardInterrupt:
         left = sum(block.files for block in table.missing(blocks))
         logger.info("%d of %d files are labelled. The same command goes on.", files - left, files)

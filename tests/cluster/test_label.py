@@ -328,9 +328,9 @@ def test_a_run_that_is_interrupted_and_then_killed_goes_on_and_gives_the_same_ta
     assert table == parquet.read_table(tmp_path / "at once")
 
 
-def start_to_label(source: Path, output: Path, files: int) -> subprocess.Popen[str]:
+def start_to_label(source: Path, output: Path, files: int, *options: str) -> subprocess.Popen[str]:
     """Run the command until the table has so many files, and return it."""
-    command = [sys.executable, "-m", "dexpression", "label", source, output, "--workers", "2"]
+    command = [sys.executable, "-m", "dexpression", "label", source, output, "--workers", "2", *options]
     running = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
     while len(list(output.glob("part-*"))) < files:
         assert running.poll() is None
