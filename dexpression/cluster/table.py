@@ -14,6 +14,7 @@ from dexpression.cluster.manifest import Block
 from dexpression.cluster.output import write_output
 from dexpression.cluster.rows import LEFTOVER, OTHER_KIND, Job, Row
 from dexpression.errors import DataError
+from dexpression.landmarks import Landmarks
 
 MAX_GROUP = 10_000  # rows and tracks of them, which are in memory at once; 500 pictures are one group
 
@@ -102,9 +103,12 @@ def make_schema(labels: Sequence[str]) -> pa.Schema:
     """The columns of the table for a model of these labels."""
     side = [(name, pa.int32()) for name in ("x", "y", "width", "height")]
     of_labels = pa.struct([(label, pa.float32()) for label in labels])
+    point = pa.struct([("x", pa.float32()), ("y", pa.float32())])
     face = [
         ("box", pa.struct(side)),
         ("detection_confidence", pa.float32()),
+        ("landmarks", pa.struct([(name, point) for name in Landmarks._fields])),
+        ("roll", pa.float32()),
         ("result", pa.string()),
         ("confidence", pa.float32()),
         ("probabilities", of_labels),

@@ -302,7 +302,7 @@ def test_ray_serves_our_app_on_the_port_of_the_server():
 
 def test_the_job_writes_its_table_to_a_volume_that_all_pods_have():
     program, command, _, table, *options = shlex.split(RAY_JOB.spec.entrypoint)
-    assert (program, command, options) == ("dexpression", "label", ["--on", "ray"])
+    assert (program, command, options) == ("dexpression", "label", ["--on", "ray:$RAY_ADDRESS"])
     claims = {volume_at(table, pod)["persistentVolumeClaim"]["claimName"] for pod in JOB_PODS}
     assert claims == {"dexpression-table"}
 
