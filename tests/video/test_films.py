@@ -177,10 +177,11 @@ def test_frames_are_read_in_batches_and_few_are_in_memory(shipped: Predictor, mo
         raise UnreadableFilm("cut off")
 
     frames = read_frames(shipped, decoded(), "people")
-    for _ in range(20):
+    for number in range(20):
         next(frames)
-        gc.collect()
-        assert sum(image() is not None for image in images) <= 6
+        if number % 7 == 6:  # collecting takes a second among all that the tests load
+            gc.collect()
+            assert sum(image() is not None for image in images) <= 6
     with pytest.raises(UnreadableFilm):
         next(frames)
 
