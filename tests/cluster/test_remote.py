@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,15 @@ from dexpression.cluster.remote import RemoteSource, open_uri
 from dexpression.cluster.source import FolderSource
 from dexpression.errors import DataError
 from dexpression.files import BinaryFile
+from tests.support.tools import create_environment
+
+MOTO = """
+from moto.server import ThreadedMotoServer
+server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+server.start()
+print("%s:%d" % server.get_host_and_port())
+server._thread.join()
+"""
 
 
 @pytest.fixture
@@ -56,21 +67,28 @@ def test_a_password_is_in_no_message_and_in_no_record():
     assert "secret" not in str(error.value)
 
 
-@pytest.mark.slow
-def test_a_bucket_of_s3_gives_the_rows_of_the_folder(source, tmp_path, monkeypatch):
-    server = pytest.importorskip("moto.server", reason="moto, which plays S3, is not installed")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    service = server.ThreadedMotoServer(port=0)
-    service.start()
+@pytest.fixture
+def s3(tmp_path: Path) -> Iterator[str]:
+    """The address of moto, which plays S3, from an environment of its own: its packages exclude some of ours."""
     try:
-        host, port = service.get_host_and_port()
-        address = f"scheme=http&endpoint_override={host}:{port}&region=us-east-1&allow_bucket_creation=true"
-        made, root = fs.FileSystem.from_uri(f"s3://key:secret@photos?{address}")
-        made.create_dir(root)
-        fs.copy_files(str(source), f"{root}/in", fs.LocalFileSystem(), made)
-        main(["label", f"s3://key:secret@photos/in?{address}", str(tmp_path / "of s3"), "--workers", "1"])
-        main(["label", str(source), str(tmp_path / "of folder"), "--workers", "1"])
-    finally:
-        service.stop()
+        commands = create_environment(tmp_path / "environment", "moto[s3,server]==5.2.2")
+    except subprocess.SubprocessError as error:
+        pytest.skip(f"moto, which plays S3, cannot be installed: {error}")
+    command = [commands / "python", "-u", "-c", MOTO]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as moto:
+        assert moto.stdout
+        yield moto.stdout.readline().strip()
+        moto.kill()
+
+
+@pytest.mark.slow
+def test_a_bucket_of_s3_gives_the_rows_of_the_folder(s3, source, tmp_path, monkeypatch):
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    address = f"scheme=http&endpoint_override={s3}&region=us-east-1&allow_bucket_creation=true"
+    made, root = fs.FileSystem.from_uri(f"s3://key:secret@photos?{address}")
+    made.create_dir(root)
+    fs.copy_files(str(source), f"{root}/in", fs.LocalFileSystem(), made)
+    main(["label", f"s3://key:secret@photos/in?{address}", str(tmp_path / "of s3"), "--workers", "1"])
+    main(["label", str(source), str(tmp_path / "of folder"), "--workers", "1"])
     assert parquet.read_table(tmp_path / "of s3") == parquet.read_table(tmp_path / "of folder")
     assert "secret" not in (tmp_path / "of s3" / "_manifest" / "job.json").read_text()
