@@ -140,7 +140,8 @@ def _page(options: argparse.Namespace) -> None:
 
     content, manifest = load_onnx_model(options.model)
     reading = FaceClassifier.of_export(onnx_backend(content), manifest).choose(options.reading)
-    model = DeviceModel(content, manifest.labels, manifest.image_size, reading, manifest.sha256)
+    readout = manifest.calibration[reading] if manifest.evidence_side else None
+    model = DeviceModel(content, manifest.labels, manifest.image_size, reading, manifest.sha256, readout)
     write_device_page(options.folder, options.ort, model)
 
 

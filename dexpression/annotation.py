@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from dexpression.picture import Box
-from dexpression.reading import FaceReading, Reading
+from dexpression.reading import FaceReading, Grid, Reading
 
 COLOUR = "#ffd400"
 # What speaks for a label and what speaks against it: colours that all forms of colour blindness tell apart, and
@@ -39,19 +39,27 @@ def annotate(picture: Image.Image, reading: Reading) -> Image.Image:
 
 
 def _lay_evidence(drawn: Image.Image, face: FaceReading, scale: tuple[float, float]) -> None:
-    """Colour a face by the evidence for its label; the strongest place of each face gets the same opacity."""
     if not (face.prediction.evidence and face.crop):
         return
     crop = _scaled(face.crop, scale)
     left, top, right, bottom = (round(edge) for edge in (crop.left, crop.top, crop.right, crop.bottom))
-    size = max(1, right - left), max(1, bottom - top)
-    grid = np.array(face.prediction.evidence[face.prediction.emotion], np.float32)
-    strength = np.asarray(Image.fromarray(grid / max(abs(grid).max(), 1e-6)).resize(size, Image.Resampling.BICUBIC))
+    square = drawn.crop((left, top, max(left + 1, right), max(top + 1, bottom)))
+    drawn.paste(colour_evidence(square, face.prediction.evidence[face.prediction.emotion]), (left, top))
+
+
+def colour_evidence(square: Image.Image, grid: Grid) -> Image.Image:
+    """Copy the square of a face in grey, with pink where the evidence speaks for a label and green where against it.
+
+    The strongest place gets the same opacity in each copy.
+    """
+    evidence = np.array(grid, np.float32)
+    scaled = Image.fromarray(evidence / max(abs(evidence).max(), 1e-6)).resize(square.size, Image.Resampling.BICUBIC)
+    strength = np.asarray(scaled)
     colours = np.where(strength[..., None] > 0, FOR, AGAINST).astype(np.uint8)
     opacity = (255 * STRONGEST * abs(strength).clip(0, 1)).astype(np.uint8)
-    grey = drawn.crop((left, top, left + size[0], top + size[1])).convert("L").convert("RGB")
+    grey = square.convert("L").convert("RGB")
     grey.paste(Image.fromarray(colours), mask=Image.fromarray(opacity))
-    drawn.paste(grey, (left, top))
+    return grey
 
 
 def _scaled(box: Box, scale: tuple[float, float]) -> Box:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,18 @@ import matplotlib as mpl
 import numpy as np
 from fastai.learner import Learner
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from PIL import Image
 from torch import Tensor
 
+from dexpression.annotation import AGAINST, FOR, colour_evidence
 from dexpression.artifact.export import load_exported
 from dexpression.artifact.manifest import Manifest
 from dexpression.figures.network import draw_feature_maps, draw_networks, layer_rows
 from dexpression.labels import LABELS_READING, PEOPLE_READING, ReadingName
 from dexpression.network.architecture import DeXpression
+from dexpression.prediction import Predictor
+from dexpression.reading import Prediction
 from dexpression.settings import Settings
 
 # Other single networks: name, number of weights, accuracy on FER2013's PrivateTest in per cent.
@@ -32,6 +37,7 @@ PEERS = [
     ("best published, 11 M", 11e6, 73.7),
 ]
 TRUTHS = {PEOPLE_READING: "people against the FER+ majority", LABELS_READING: "labels against the labels"}
+EVIDENCE_WORDS = [(FOR, "speaks for the label"), (AGAINST, "speaks against it")]
 IMAGES = Path(__file__).parents[2] / "imgs"
 
 
@@ -124,6 +130,25 @@ def draw_accuracy(weights: int, results: dict[ReadingName, dict[str, Any]]) -> F
     return figure
 
 
+def draw_evidence(face: Image.Image, prediction: Prediction, other: str) -> Figure:
+    """Draw a face beside what speaks for its label, and for and against another one; it is the square of the maps."""
+    assert prediction.evidence  # noqa: S101  # for the type checker
+    label, maps = prediction.emotion, prediction.evidence
+    panels = [
+        (f"{label} {prediction.confidence:.0%}", face),
+        (f"Why {label}?", colour_evidence(face, maps[label])),
+        (f"Why not {other}?", colour_evidence(face, maps[other])),
+    ]
+    figure = Figure(figsize=(4.9, 2.2), layout="constrained")
+    for axes, (title, picture) in zip(figure.subplots(1, len(panels)), panels, strict=True):
+        axes.imshow(picture)
+        axes.set_axis_off()
+        axes.set_title(title, fontsize=10)
+    patches = [Patch(color="#{:02x}{:02x}{:02x}".format(*colour), label=words) for colour, words in EVIDENCE_WORDS]
+    figure.legend(handles=patches, loc="outside lower center", ncols=2, fontsize=10, frameon=False)
+    return figure
+
+
 def identify_export(manifest: Manifest) -> str:
     """The digest of the weights and the time of the export: a new calibration keeps the weights, but not the scores."""
     return f"{manifest.sha256} {manifest.created}"
@@ -144,6 +169,7 @@ def main() -> None:
     draw_scores(manifest)
     _save(draw_curves(**manifest.history), "curves.png", export)
     _save(draw_feature_maps(learner.model, _public_face(learner)), "feature_maps.png", export)
+    _save(draw_evidence(*_explained_face(), "NEUTRAL"), "why.png", export)
 
 
 def draw_scores(manifest: Manifest) -> None:
@@ -161,12 +187,25 @@ def draw_scores(manifest: Manifest) -> None:
 
 
 def _public_face(learner: Learner) -> Tensor:
-    """One face (1, 1, H, W), as the network takes it: Eileen Collins, astronaut (NASA, public domain)."""
+    """One face (1, 1, H, W), as the network takes it."""
+    crop = _portrait().crop((166, 69, 278, 181))
+    face: Tensor = learner.dls.test_dl([crop]).one_batch()[0].as_subclass(Tensor)
+    return face
+
+
+def _explained_face() -> tuple[Image.Image, Prediction]:
+    """The square of one face as the ONNX model sees it, enlarged, and its prediction with evidence."""
+    portrait = _portrait()
+    [face] = Predictor.load(Settings.model_path).predict(portrait, explain=True).faces
+    assert face.crop  # noqa: S101  # for the type checker
+    return portrait.resize((440, 440), Image.Resampling.BICUBIC, box=astuple(face.crop)), face.prediction
+
+
+def _portrait() -> Image.Image:
+    """Eileen Collins, astronaut (NASA, public domain)."""
     from skimage.data import astronaut
 
-    portrait = Image.fromarray(astronaut()).crop((166, 69, 278, 181))  # type: ignore[no-untyped-call]
-    face: Tensor = learner.dls.test_dl([portrait]).one_batch()[0].as_subclass(Tensor)
-    return face
+    return Image.fromarray(astronaut())  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":

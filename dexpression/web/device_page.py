@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,6 +42,7 @@ class DeviceModel(NamedTuple):
     image_size: int  # pixels a side
     reading: ReadingName  # of its readings, the one that the page shows
     sha256: str  # of the learner
+    readout: Mapping[str, Any] | None  # the manifest's calibration of the reading, if the model gives evidence
 
 
 def write_device_page(folder: Path, ort: Path, model: DeviceModel) -> None:

@@ -15,13 +15,16 @@ from dexpression.figures.model import (
     draw_accuracy,
     draw_confusion,
     draw_curves,
+    draw_evidence,
     draw_reliability,
     draw_scores,
     identify_export,
 )
 from dexpression.figures.network import draw_feature_maps, draw_networks, layer_rows
 from dexpression.network.architecture import DeXpression
+from dexpression.reading import Prediction
 from dexpression.settings import Settings
+from tests.support.faces import draw_face
 
 
 def description_of(name: str) -> str:
@@ -37,7 +40,10 @@ def test_the_figure_of_the_networks_shows_the_current_modules():
 
 @pytest.mark.parametrize(
     "name",
-    ["confusion_five.png", "confusion_seven.png", "reliability.png", "accuracy.png", "curves.png", "feature_maps.png"],
+    [
+        *("confusion_five.png", "confusion_seven.png", "reliability.png", "accuracy.png", "curves.png"),
+        *("feature_maps.png", "why.png"),
+    ],
 )
 def test_a_figure_of_the_model_shows_the_shipped_model(name):
     manifest = Manifest.read(export_paths(Settings.model_path).manifest)
@@ -81,8 +87,10 @@ def test_every_figure_can_be_drawn(tmp_path: Path):
     maps = draw_feature_maps(DeXpression.compact(), torch.rand(1, 1, 48, 48))
     curves = draw_curves(["train_loss", "valid_loss", "accuracy"], [[2.0, 1.9, 0.2], [1.5, 1.4, 0.4]])
     accuracy = draw_accuracy(10**6, {"people": result, "labels": result})
+    explained = Prediction({"A": 0.7, "B": 0.3}, {"A": [[1.0, -1.0]], "B": [[-1.0, 1.0]]})
+    evidence = draw_evidence(draw_face("HAPPY", 0), explained, "B")
     for number, figure in enumerate(
-        [draw_networks(), maps, draw_confusion(result), draw_reliability(result), accuracy, curves]
+        [draw_networks(), maps, draw_confusion(result), draw_reliability(result), accuracy, curves, evidence]
     ):
         figure.savefig(tmp_path / f"{number}.png")
         assert (tmp_path / f"{number}.png").stat().st_size > 5_000

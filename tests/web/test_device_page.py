@@ -22,8 +22,11 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
 
 from dexpression.__main__ import main
-from dexpression.labels import SEVEN
+from dexpression.artifact.manifest import Manifest, export_paths
+from dexpression.evidence import evidence_maps
+from dexpression.labels import READINGS, SEVEN
 from dexpression.prediction import Predictor
+from dexpression.settings import Settings
 from dexpression.web.device_page import ORT_FILES, ORT_VERSION
 from tests.support.browser import (
     allow_camera,
@@ -35,6 +38,7 @@ from tests.support.browser import (
     run_first,
     wait,
 )
+from tests.support.exports import remove_evidence
 from tests.support.faces import draw_face, encode, encode_turned
 from tests.support.films import walk, write_film
 from tests.support.tools import install_node_packages
@@ -48,7 +52,7 @@ document.addEventListener("securitypolicyviolation", (event) => window.violation
 """
 # Reads a picture so many times; gives its reading and the milliseconds of each time.
 READ = """
-const [content, detect, times, done] = arguments;
+const [content, options, times, done] = arguments;
 const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
 const run = async () => {
   const { predict } = await import(new URL("static/device.js", document.baseURI));
@@ -56,7 +60,7 @@ const run = async () => {
   let reading;
   for (let time = 0; time < times; time += 1) {
     const start = performance.now();
-    reading = await predict(new Blob([bytes]), { detect });
+    reading = await predict(new Blob([bytes]), options);
     milliseconds.push(performance.now() - start);
   }
   return { reading, milliseconds };
@@ -73,6 +77,13 @@ const run = async () => {
   return scaled.map(({ data }) => [...data]);
 };
 run().then(done, (error) => done(String(error)));
+"""
+# Computes the evidence of one face from a model's outputs; gives the maps of its labels.
+EXPLAIN = """
+const [data, dims, probabilities, readout, done] = arguments;
+import(new URL("static/evidence.js", document.baseURI))
+  .then(({ evidenceMaps }) => evidenceMaps({ data, dims }, probabilities, readout))
+  .then(done, (error) => done(String(error)));
 """
 
 
@@ -144,8 +155,8 @@ def page(browser: WebDriver, address: str) -> Iterator[WebDriver]:
         assert [name for name in loaded if not name.startswith(own)] == []
 
 
-def read_on_page(page: WebDriver, content: bytes, detect: str = "auto", times: int = 1) -> dict[str, Any]:
-    given = base64.b64encode(content).decode(), detect, times
+def read_on_page(page: WebDriver, content: bytes, times: int = 1, **options: str) -> dict[str, Any]:
+    given = base64.b64encode(content).decode(), options, times
     answer: dict[str, Any] = json.loads(page.execute_async_script(READ, *given))
     assert "error" not in answer, answer["error"]
     return answer
@@ -167,10 +178,12 @@ def assert_same(found: Any, expected: Any, tolerance: float, pixels: float) -> N
         assert found == expected
 
 
-def assert_same_reading(page: WebDriver, shipped: Predictor, content: bytes, tolerance: float, pixels: float) -> None:
-    found = read_on_page(page, content)["reading"]
+def assert_same_reading(
+    page: WebDriver, shipped: Predictor, content: bytes, tolerance: float, pixels: float, explain: bool = False
+) -> None:
+    found = read_on_page(page, content, explain="all" if explain else "false")["reading"]
     model = {"name": "dexpression", "sha256": shipped.manifest.sha256}
-    expected = shipped.predict(content).to_dict() | {"model": model, "request_id": found["request_id"]}
+    expected = shipped.predict(content, explain=explain).to_dict() | {"model": model, "request_id": found["request_id"]}
     assert_same(found, expected, tolerance, pixels)
 
 
@@ -190,6 +203,13 @@ def test_a_page_replaces_an_earlier_one_and_no_other_files(fake_ort, tmp_path):
     (out / "static" / "letter.txt").touch()
     with pytest.raises(SystemExit, match=r"other files than a page, such as static/letter\.txt"):
         main(["page", str(out), "--ort", str(fake_ort)])
+
+
+@pytest.mark.parametrize("reading", READINGS)
+def test_the_page_gets_the_calibration_of_its_reading_from_the_manifest(fake_ort, tmp_path, reading):
+    main(["page", str(tmp_path / "out"), "--ort", str(fake_ort), "--reading", reading])
+    facts = json.loads((tmp_path / "out" / "models" / "facts.json").read_text())
+    assert facts["readout"] == Manifest.of_export(Settings.model_path).calibration[reading]
 
 
 def test_a_file_in_place_of_the_folder_is_refused(fake_ort, tmp_path):
@@ -217,6 +237,24 @@ def test_probabilities_of_cropped_faces_are_those_of_the_server(page, shipped):
     for label in SEVEN:
         assert_same_reading(page, shipped, encode(draw_face(label, seed=3)), tolerance=0.002, pixels=0)
     assert_same_reading(page, shipped, encode(draw_face("HAPPY", 3, 64).crop((0, 5, 64, 60))), 0.002, 0)
+
+
+@pytest.mark.slow
+def test_evidence_is_that_of_the_server_for_each_label(page, shipped):
+    for label in SEVEN:
+        assert_same_reading(page, shipped, encode(draw_face(label, seed=3)), tolerance=1e-3, pixels=0, explain=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("heads", [1, 2])
+@pytest.mark.parametrize("readout", [{"vote_share": 0.3, "temperature": 0.7}, {"vote_share": 1.0, "temperature": 2.0}])
+def test_evidence_of_any_reading_is_computed_as_in_python(page, heads, readout):
+    random = np.random.default_rng(heads)
+    evidence = random.normal(0, 4, (1, heads, 5, 3, 4))
+    probabilities = np.append(random.dirichlet(np.ones(4)), 0)[None]
+    given = evidence.ravel().tolist(), evidence.shape, probabilities[0].tolist(), readout
+    expected = evidence_maps(evidence, probabilities, readout)
+    assert np.array(page.execute_async_script(EXPLAIN, *given)) == pytest.approx(expected[0], abs=1e-6)
 
 
 @pytest.mark.slow
@@ -282,6 +320,30 @@ def test_a_dropped_picture_is_shown_with_the_words_of_this_page(page, portrait):
     wait(page, lambda: is_one_face_shown(page))
     page.find_element(By.ID, "sample").click()
     wait(page, lambda: "HAPPY" in read(page, "#status"))
+
+
+@pytest.mark.slow
+def test_the_switch_why_lays_a_map_over_the_face_and_says_it_in_words(page, portrait):
+    drop(page, encode(portrait, "JPEG"))
+    wait(page, lambda: is_one_face_shown(page))
+    page.find_element(By.CSS_SELECTOR, ".buttons [aria-pressed]").click()
+    wait(page, lambda: " speaks " in read(page, "#status"))
+    shown, picture = (page.find_element(By.CSS_SELECTOR, name).rect for name in (".why-map", ".stage img"))
+    assert shown["width"] / picture["width"] == pytest.approx(110 / 512, abs=0.02)  # the square around the face
+
+
+@pytest.mark.slow
+def test_of_a_model_without_evidence_the_switch_why_says_what_to_do(page, address, folder, fake_ort, tmp_path):
+    model = shutil.copytree(export_paths(Settings.model_path).manifest.parent, tmp_path / "model")
+    remove_evidence(model)
+    older = folder / "older"
+    main(["page", str(older), "--ort", str(fake_ort), "--model", str(model)])
+    shutil.copytree(folder / "onnxruntime", older / "onnxruntime", dirs_exist_ok=True)
+    page.get(f"{address}older/")
+    drop(page, encode(draw_face("HAPPY", 0)))
+    wait(page, lambda: is_one_face_shown(page))
+    page.find_element(By.CSS_SELECTOR, ".buttons [aria-pressed]").click()
+    wait(page, lambda: "cannot say why" in read(page, "#status"))
 
 
 @pytest.mark.slow

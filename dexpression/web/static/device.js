@@ -1,6 +1,7 @@
 /** Reads pictures in this browser, for the page that `dexpression page` writes: the models lie beside it, in models/. */
 
 import { FaceDetector, faceSquare } from "./detector.js";
+import { evidenceMaps } from "./evidence.js";
 import { decode, resize, roundEven, toGrey } from "./pixels.js";
 import { UserError, setStatus } from "./status.js";
 
@@ -12,11 +13,16 @@ let loading = null;
 let models = null;
 let turn = Promise.resolve(); // of the last picture; the models read one at a time
 
-/** The reading of a picture, a Blob, as POST /v1/predict gives it. `detect` is "auto" or "always". Throws UserError. */
-export async function predict(picture, { signal, detect = "auto" }) {
+/**
+ * The reading of a picture, a Blob, as POST /v1/predict gives it. Throws UserError.
+ *
+ * `detect` is "auto" or "always"; `explain` is "false", "true" or "all".
+ */
+export async function predict(picture, { signal, detect = "auto", explain = "false" }) {
   if (!models) setStatus("loadingModels");
   await load();
-  const reading = turn.then(() => read(picture, signal, detect));
+  if (explain !== "false" && !models.readout) throw new UserError("noEvidence");
+  const reading = turn.then(() => read(picture, signal, detect, explain));
   turn = reading.catch(() => {});
   return reading;
 }
@@ -46,7 +52,7 @@ async function openModels() {
   }, search);
   const classify = async ({ data, width, height }) => {
     const outputs = await classifier.run({ pixels: new runtime.Tensor("uint8", data, [1, 1, height, width]) });
-    return outputs[facts.reading].data;
+    return { probabilities: outputs[facts.reading].data, evidence: outputs.evidence };
   };
   models = { detector, classify, search, ...facts };
 }
@@ -57,17 +63,20 @@ async function download(name) {
   return new Uint8Array(await response.arrayBuffer());
 }
 
-async function read(picture, signal, detect) {
+async function read(picture, signal, detect, explain) {
   stopIfAborted(signal);
   const { width, height, pixels } = await decode(picture, models.search.min_short_side);
   const isOneFace = detect === "auto" && Math.max(width, height) <= models.search.largest_crop;
   const found = isOneFace ? [centredSquare(pixels)] : await models.detector.find(pixels);
+  const scale = [width / pixels.width, height / pixels.height];
   const faces = [];
   for (const face of found) {
     await new Promise((resolve) => setTimeout(resolve)); // the page can answer the person between two faces
     stopIfAborted(signal);
-    const probabilities = await models.classify(isOneFace ? frameFace(pixels, face) : cropFace(pixels, face));
-    faces.push(describe(face, [width / pixels.width, height / pixels.height], probabilities));
+    const square = isOneFace ? face : faceSquare(face, pixels, models.search.crop_scale);
+    const answer = await models.classify(isOneFace ? frameFace(pixels, square) : cropFace(pixels, square));
+    const evidence = explain === "false" ? {} : { evidence: describeEvidence(square, scale, answer, explain) };
+    faces.push({ ...describe(face, scale, answer.probabilities), ...evidence });
   }
   stopIfAborted(signal);
   const { result, confidence, probabilities } = faces[0] ?? { result: null, confidence: null, probabilities: null };
@@ -86,22 +95,35 @@ function centredSquare({ width, height }) {
 }
 
 /** The square of a face, as the network takes it. A face that fills its picture becomes grey first, as on the server. */
-const cropFace = (pixels, face) => toGrey(resize(pixels, models.image_size, models.image_size, faceSquare(face, pixels, models.search.crop_scale)));
+const cropFace = (pixels, square) => toGrey(resize(pixels, models.image_size, models.image_size, square));
 const frameFace = (pixels, square) => resize(toGrey(pixels), models.image_size, models.image_size, square);
 
 /** One face for JSON; `scale` is that of the original picture, across and down. */
-function describe({ left, top, right, bottom, confidence, points }, [across, down], probabilities) {
-  const [x, y] = [roundEven(left * across), roundEven(top * down)];
-  const box = { x, y, width: roundEven(right * across) - x, height: roundEven(bottom * down) - y };
-  const best = probabilities.indexOf(Math.max(...probabilities));
+function describe(face, [across, down], probabilities) {
+  const { confidence, points } = face;
+  const best = indexOfLargest(probabilities);
   return {
-    box,
+    box: describeBox(face, [across, down]),
     detection_confidence: confidence === null ? null : rounded(confidence),
     ...describeLandmarks(points?.map(({ x, y }) => ({ x: x * across, y: y * down }))),
     result: models.labels[best],
     confidence: rounded(probabilities[best]),
     probabilities: Object.fromEntries(models.labels.map((label, index) => [label, rounded(probabilities[index])])),
   };
+}
+
+function describeBox({ left, top, right, bottom }, [across, down]) {
+  const [x, y] = [roundEven(left * across), roundEven(top * down)];
+  return { x, y, width: roundEven(right * across) - x, height: roundEven(bottom * down) - y };
+}
+
+/** The evidence in a square for JSON: for the answered label or, if `explain` is "all", for each one. */
+function describeEvidence(square, scale, { probabilities, evidence }, explain) {
+  const best = indexOfLargest(probabilities);
+  const named = evidenceMaps(evidence, probabilities, models.readout)
+    .map((map, label) => [models.labels[label], map.map((row) => row.map(toTenThousandths))])
+    .filter((_, label) => explain === "all" || label === best);
+  return { box: describeBox(square, scale), maps: Object.fromEntries(named) };
 }
 
 /** The landmarks of a face and its roll in degrees for JSON; nulls for a picture that is one face. */
@@ -113,7 +135,9 @@ function describeLandmarks(points) {
   return { landmarks: Object.fromEntries(named), roll: toTenths(roll) };
 }
 
+const indexOfLargest = (probabilities) => probabilities.indexOf(Math.max(...probabilities));
 const toTenths = (value) => Math.round(value * 10) / 10;
+const toTenThousandths = (value) => Math.round(value * 1e4) / 1e4;
 const rounded = (share) => Math.round(share * 1e6) / 1e6;
 
 /** 32 hexadecimal digits; crypto.randomUUID needs HTTPS. */
