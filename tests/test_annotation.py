@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dexpression.annotation import annotate
+from dexpression.annotation import AGAINST, FOR, STRONGEST, annotate
 from dexpression.picture import Box
 from dexpression.reading import FaceReading, Prediction, Reading
+from dexpression.web.documents import STATIC
 
 YELLOW = (255, 212, 0)
 
@@ -44,6 +45,12 @@ def test_evidence_for_the_label_is_pink_and_against_it_green_and_the_face_shows_
     assert (left[:, 5, 0] > left[:, 5, 1] + 50).all()  # more red than green
     assert (right[:, -5, 1] > right[:, -5, 0] + 50).all()
     assert left.min() > 40
+
+
+def test_the_page_lays_evidence_over_a_face_in_the_same_colours_and_strength():
+    script = (STATIC / "why.js").read_text(encoding="utf-8")
+    assert f"[FOR, AGAINST] = {[list(FOR), list(AGAINST)]};" in script
+    assert f"STRONGEST = {STRONGEST};" in script
 
 
 def test_without_evidence_at_a_place_nothing_is_laid_over_it():

@@ -7,17 +7,14 @@ small faces need (benchmarks/films.py).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
-import numpy as np
 from PIL import Image
 
 from dexpression.faces import FaceDetector, FoundFace, overlap
-from dexpression.picture import Box
-from dexpression.video.tracking import MIN_OVERLAP, Tracker
+from dexpression.video.tracking import MIN_OVERLAP, Tracker, corners_of
 
 WHOLE_SECONDS = 0.5  # from one search of a whole frame to the next: so late may a new face be seen
-MAX_PLACES = 4  # more take longer than the quick search of a whole frame
+MAX_PLACES = 4  # more take over half as long as the two searches of a whole frame with small faces
 
 
 class FilmSearch:
@@ -44,10 +41,6 @@ class FilmSearch:
         if not 0 < len(places) <= MAX_PLACES or time - self._last_whole >= WHOLE_SECONDS:
             return None
         found = self._detector.find_near(frame, places)
-        boxes = _corners([face.box for face in found])
-        is_found = [overlap(place, boxes).max(initial=0) >= MIN_OVERLAP for place in _corners(places)]
+        boxes = corners_of([face.box for face in found])
+        is_found = [overlap(place, boxes).max(initial=0) >= MIN_OVERLAP for place in corners_of(places)]
         return found if all(is_found) and len(found) >= len(places) else None
-
-
-def _corners(boxes: Sequence[Box]) -> np.ndarray:
-    return np.array([[box.left, box.top, box.right, box.bottom] for box in boxes], float).reshape(-1, 4)

@@ -63,7 +63,7 @@ class Tracker:
         oldest = min(time - MAX_GAP_SECONDS, self._last_time)
         self._tracks = [track for track in self._tracks if track.time >= oldest]
         self._last_time = time
-        corners = np.array([[box.left, box.top, box.right, box.bottom] for box in boxes], float).reshape(-1, 4)
+        corners = corners_of(boxes)
         pairs = self._pair(time, corners)
         return [self._follow(pairs.get(index), time, corners[index]) for index in range(len(boxes))]
 
@@ -88,3 +88,8 @@ class Tracker:
         self._count += 1
         self._tracks.append(Track(self._count, time, corners))
         return self._count
+
+
+def corners_of(boxes: Sequence[Box]) -> np.ndarray:
+    """The boxes as an array (N, 4): left, top, right and bottom of each."""
+    return np.array([[box.left, box.top, box.right, box.bottom] for box in boxes], float).reshape(-1, 4)

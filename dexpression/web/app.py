@@ -22,9 +22,8 @@ from dexpression.web.error_handlers import problem_of, register_error_handlers
 from dexpression.web.errors import BadParameter
 from dexpression.web.inference_protocol import add_inference_protocol
 from dexpression.web.metrics import metrics_text
-from dexpression.web.parameters import FacesParameters, RootParameters
+from dexpression.web.parameters import AnyParameters, FacesParameters, RootParameters
 from dexpression.web.predictions import (
-    AnyParameters,
     PictureLoader,
     choose_labels,
     predict_largest_face,

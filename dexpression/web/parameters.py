@@ -18,7 +18,7 @@ from dexpression.web.errors import BadParameter
 
 MAX_ECHO = 60  # characters of the request that an error repeats
 
-Checked = TypeVar("Checked", bound="Parameters")
+AnyParameters = TypeVar("AnyParameters", bound="Parameters")
 
 
 class Parameters(BaseModel):
@@ -108,8 +108,8 @@ class JsonPicture(BaseModel):
 
 
 def read_parameters(
-    model: type[Checked], given: Mapping[str, Sequence[Any]], labels: Sequence[str], readings: Sequence[str]
-) -> Checked:
+    model: type[AnyParameters], given: Mapping[str, Sequence[Any]], labels: Sequence[str], readings: Sequence[str]
+) -> AnyParameters:
     """Check parameters, each with the values that the request gives it, for a model of these labels and readings.
 
     Raises BadParameter, which names the first bad parameter, its value and what is allowed.

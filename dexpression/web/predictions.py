@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from flask import g, request
 
@@ -15,10 +15,14 @@ from dexpression.reading import Detect, Reading, min_short_side
 from dexpression.settings import Settings
 from dexpression.web.errors import BadParameter, FilmUploaded, NoFace
 from dexpression.web.metrics import count_reading
-from dexpression.web.parameters import LargestFaceParameters, Parameters, merge_parameters, read_parameters
+from dexpression.web.parameters import (
+    AnyParameters,
+    LargestFaceParameters,
+    Parameters,
+    merge_parameters,
+    read_parameters,
+)
 from dexpression.web.service import MAY_TAKE_LONG, Postponed
-
-AnyParameters = TypeVar("AnyParameters", bound=Parameters)
 
 
 def read_request_parameters(

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,7 +23,8 @@ from dexpression.cluster.table import Table
 from tests.cluster.conftest import FACE
 from tests.cluster.test_label import ALONE, contents, label, refusal, rows, start_to_label
 from tests.support import labelling
-from tests.support.server import ROOT
+from tests.support.ray_server import TOO_BUSY, TOO_SLOW, leave_out_slow_module
+from tests.support.server import ROOT, free_port, wait_until
 
 if TYPE_CHECKING:
     from ray._private.node import Node
@@ -41,16 +39,11 @@ WARNINGS = (
 )
 
 
-TOO_BUSY = "Ray gives its processes 30 seconds to start, and this machine is too busy for that"
-
-
 @pytest.fixture(scope="module")
 def light_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Without rfc3987_syntax, which Ray does not need, its processes start in half the time."""
-    folder = tmp_path_factory.mktemp("modules")
-    (folder / "rfc3987_syntax.py").write_text("raise ImportError")
+    """See `leave_out_slow_module`."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(folder), str(ROOT)]))
+        patch.setenv("PYTHONPATH", leave_out_slow_module(tmp_path_factory.mktemp("modules")))
         yield
 
 
@@ -77,12 +70,12 @@ def cluster(light_ray: None) -> Iterator[Cluster]:
 def add_node(cluster: Cluster, **options: object) -> Node:
     """Add a node of one processor, or skip the test. It knows its ports, or its processes had 15 seconds to start."""
     names = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
-    ports = dict(zip(names, free_ports(len(names)), strict=True))
+    ports = {name: free_port() for name in names}
     options |= {"num_cpus": 1, "object_store_memory": 80_000_000} | ports
     try:
         return cluster.add_node(include_dashboard=False, include_log_monitor=False, **options)
     except Exception as error:
-        if "timed out during startup" in str(error):
+        if TOO_SLOW in str(error):
             pytest.skip(TOO_BUSY)
         raise
 
@@ -91,12 +84,6 @@ def add_node(cluster: Cluster, **options: object) -> Node:
 def address(cluster: Cluster) -> str:
     """The value of --on for the cluster."""
     return f"ray:{cluster.address}"
-
-
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [one.getsockname()[1] for one in sockets]
 
 
 def before_the_first_row_is_written(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
@@ -110,11 +97,6 @@ def before_the_first_row_is_written(monkeypatch: pytest.MonkeyPatch, act: Callab
         write(table, block, rows)
 
     monkeypatch.setattr(Table, "write", act_and_write)
-
-
-def wait_for(path: Path) -> None:
-    while not path.exists():
-        time.sleep(0.05)
 
 
 def ray_test(function: Callable[..., None]) -> Callable[..., None]:
@@ -148,7 +130,7 @@ def test_a_node_that_dies_in_the_middle_costs_nothing(source, output, tmp_path, 
     hung = source.parent / "hung"
 
     def kill_node() -> None:
-        wait_for(hung)
+        wait_until(hung.exists)
         cluster.remove_node(node, allow_graceful=False)
 
     with monkeypatch.context() as patch:
@@ -233,7 +215,7 @@ def test_ray_is_started_for_a_run_and_leaves_nothing_behind(source, output, tmp_
     command = [sys.executable, "-P", "-m", "dexpression", "label", ".", output, "--on", "ray", *ALONE]
     environ = os.environ | {"HOME": str(tmp_path)}
     done = subprocess.run(command, cwd=source, env=environ, capture_output=True, text=True, timeout=300)
-    if "timed out during startup" in done.stderr:
+    if TOO_SLOW in done.stderr:
         pytest.skip(TOO_BUSY)
     label(source, tmp_path / "local", *ALONE)
     expected = capsys.readouterr()

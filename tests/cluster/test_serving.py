@@ -54,6 +54,7 @@ def send(server: Server, method: str, path: str, body: bytes, kind: str) -> tupl
     return response.status, dict(headers), content
 
 
+@pytest.mark.slow
 def test_importing_the_package_needs_no_ray_and_asking_for_the_app_says_what_is_missing():
     program = "import sys; sys.modules['ray'] = None; import dexpression.cluster as cluster; cluster.app"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)

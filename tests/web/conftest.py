@@ -6,11 +6,27 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from flask.testing import FlaskClient
 from PIL import Image
 from selenium.webdriver.remote.webdriver import WebDriver
 
+from dexpression.web import create_app
+from dexpression.web.service import Service
 from tests.support.browser import OTHER_HOST, address, open_browser, require_chromium
 from tests.support.server import Server
+from tests.support.web import LIMITS, StubPredictor
+
+
+@pytest.fixture
+def predictor() -> StubPredictor:
+    """The stub that answers a test's requests."""
+    return StubPredictor()
+
+
+@pytest.fixture
+def client(predictor: StubPredictor) -> FlaskClient:
+    """A client of the app without a server; a module may define another predictor for it."""
+    return create_app(Service(predictor), LIMITS).test_client()
 
 
 @pytest.fixture(scope="module")

@@ -26,23 +26,12 @@ from tests.support.web import (
     ANSWER,
     FACE,
     LANDMARKS,
-    LIMITS,
     MULTIPART,
     PUBLIC_FACTS,
     StubPredictor,
     assert_refused,
     multipart,
 )
-
-
-@pytest.fixture
-def predictor() -> StubPredictor:
-    return StubPredictor()
-
-
-@pytest.fixture
-def client(predictor: StubPredictor) -> FlaskClient:
-    return create_app(Service(predictor), LIMITS).test_client()
 
 
 def upload(

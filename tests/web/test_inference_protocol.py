@@ -26,16 +26,6 @@ PICTURE = {"name": "pictures", "shape": [1], "datatype": "BYTES", "data": [base6
 CROP = {"name": "crops", "shape": [1, 1, 48, 48], "datatype": "UINT8", "data": [7] * 2304}
 
 
-@pytest.fixture
-def predictor() -> StubPredictor:
-    return StubPredictor()
-
-
-@pytest.fixture
-def client(predictor: StubPredictor) -> FlaskClient:
-    return create_app(Service(predictor), LIMITS).test_client()
-
-
 def infer(client: FlaskClient, *inputs: dict[str, Any], **members: Any) -> TestResponse:
     return client.post(f"{MODEL}/infer", json={"inputs": inputs} | members)
 

@@ -27,11 +27,6 @@ def predictor(own_model: Path) -> Predictor:
     return Predictor.load(own_model.parent)
 
 
-@pytest.fixture
-def client(predictor: Predictor) -> FlaskClient:
-    return create_app(Service(predictor), LIMITS).test_client()
-
-
 def send(client: FlaskClient, address: str, content: bytes = FACE):
     return client.post(address, data=content, content_type="image/png")
 

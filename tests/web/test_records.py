@@ -10,14 +10,7 @@ from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from dexpression.logs import JsonLines
-from dexpression.web import create_app
-from dexpression.web.service import Service
-from tests.support.web import FACE, LIMITS, MULTIPART, StubPredictor, multipart
-
-
-@pytest.fixture
-def client() -> FlaskClient:
-    return create_app(Service(StubPredictor()), LIMITS).test_client()
+from tests.support.web import FACE, MULTIPART, multipart
 
 
 def count(client: FlaskClient, name: str, **labels: str) -> float:
