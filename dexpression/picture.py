@@ -74,6 +74,11 @@ class Box:
     right: float
     bottom: float
 
+    def to_dict(self) -> dict[str, int]:
+        """Place and size in whole pixels, for JSON."""
+        left, top = round(self.left), round(self.top)
+        return {"x": left, "y": top, "width": round(self.right) - left, "height": round(self.bottom) - top}
+
     @property
     def area(self) -> float:
         return (self.right - self.left) * (self.bottom - self.top)

@@ -109,7 +109,7 @@ class FaceReading:
         detection = None if self.detection_confidence is None else _rounded(self.detection_confidence)
         points = self.landmarks and self.landmarks.to_dict()
         roll = None if self.roll is None else round(self.roll, 1) + 0.0  # which turns -0.0 into 0.0
-        place = {"box": _describe_box(self.box), "detection_confidence": detection, "landmarks": points, "roll": roll}
+        place = {"box": self.box.to_dict(), "detection_confidence": detection, "landmarks": points, "roll": roll}
         return place | self.prediction.to_dict(min_confidence) | self._describe_evidence()
 
     def _describe_evidence(self) -> dict[str, Any]:
@@ -119,7 +119,7 @@ class FaceReading:
             label: [[round(value, EVIDENCE_DIGITS) for value in row] for row in grid]
             for label, grid in self.prediction.evidence.items()
         }
-        return {"evidence": {"box": _describe_box(self.crop), "maps": maps}}
+        return {"evidence": {"box": self.crop.to_dict(), "maps": maps}}
 
 
 @dataclass(frozen=True)
@@ -168,11 +168,6 @@ class Reading:
             "faces": [face.to_dict(min_confidence) for face in self.faces],
             "image": {"width": self.width, "height": self.height},
         }
-
-
-def _describe_box(box: Box) -> dict[str, int]:
-    left, top = round(box.left), round(box.top)
-    return {"x": left, "y": top, "width": round(box.right) - left, "height": round(box.bottom) - top}
 
 
 def _rounded(share: float) -> float:

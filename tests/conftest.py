@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -21,6 +22,10 @@ from tests.support.faces import OWN_LABELS, draw_face, write_class_folders
 
 if TYPE_CHECKING:
     from tests.support.server import Server
+
+# `pipenv run test` starts two processes; each with as many threads as there are processors would be slower.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A shell makes what it runs in the background ignore Ctrl-C, and so would the commands that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)

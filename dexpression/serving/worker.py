@@ -49,7 +49,8 @@ def run_worker(
     try:
         server = HttpServer(app, listener, settings, counters, number, lambda: _send_overdue(control_pipe))
     except StartError as error:
-        control_pipe.send(error)
+        with contextlib.suppress(OSError):  # the supervisor ends already, because another worker cannot start
+            control_pipe.send(error)
         return
     signal.signal(signal.SIGTERM, lambda *_: server.stop())
     threading.Thread(target=_receive_models, args=(control_pipe, service, detector, server), daemon=True).start()

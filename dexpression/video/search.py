@@ -14,7 +14,7 @@ from dexpression.faces import FaceDetector, FoundFace, overlap
 from dexpression.video.tracking import MIN_OVERLAP, Tracker, corners_of
 
 WHOLE_SECONDS = 0.5  # from one search of a whole frame to the next: so late may a new face be seen
-MAX_PLACES = 4  # more take over half as long as the two searches of a whole frame with small faces
+MAX_PLACES = 2  # more take over half as long as the two searches of a whole frame with small faces
 
 
 class FilmSearch:

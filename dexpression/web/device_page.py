@@ -31,6 +31,8 @@ AT_ROOT = ("index.html", "client.js")  # of the files of the page; the others li
 # A meta element knows no frame-ancestors.
 POLICY = f"{PAGE_SOURCES}; script-src 'self' 'wasm-unsafe-eval'"
 
+FACTS = "models/facts.json"
+
 Files = dict[str, bytes]  # by their paths in the folder
 
 
@@ -48,12 +50,12 @@ class DeviceModel(NamedTuple):
 def write_device_page(folder: Path, ort: Path, model: DeviceModel) -> None:
     """Write the page, the models, and onnxruntime-web from the folder `ort` into a folder.
 
-    The folder may have an earlier page, which is replaced. Raises DataError if it has other files, if it cannot be
-    written, or if `ort` lacks files.
+    The folder may have an earlier page, also of another version, which is replaced. Raises DataError if it has other
+    files, if it cannot be written, or if `ort` lacks files.
     """
     files = _page_files() | _ort_files(ort) | _model_files(model)
     make_output_folder(folder)
-    _refuse_others(folder, files)
+    _remove_earlier(folder, files)
     for name, content in files.items():
         _write(folder, name, content)
 
@@ -65,7 +67,7 @@ def _model_files(model: DeviceModel) -> Files:
         "models/dexpression.onnx": content,
         "models/detector.onnx": DETECTOR_WEIGHTS.read_bytes(),
         "models/detector-LICENSE": DETECTOR_WEIGHTS.with_name("LICENSE").read_bytes(),
-        "models/facts.json": json.dumps(named | {"search": _search()}, indent=2).encode(),
+        FACTS: json.dumps(named | {"search": _search()}, indent=2).encode(),
     }
 
 
@@ -109,12 +111,18 @@ def _ort_files(ort: Path) -> Files:
         ) from error
 
 
-def _refuse_others(folder: Path, files: Files) -> None:
-    """Raise DataError if the folder has something that is neither one of these files nor hidden."""
+def _remove_earlier(folder: Path, files: Files) -> None:
+    """Remove what an earlier page has besides these files; raises DataError if there is anything else, not hidden."""
     found, left_out = find_files(folder, None)
-    for path in (path.relative_to(folder) for path in [*found, *(one.path for one in left_out)]):
-        if path.as_posix() not in files and not is_leftover(path):
-            raise DataError(f"{folder} has other files than a page, such as {path}. Choose another folder.")
+    own = {name.partition("/")[0] for name in files if "/" in name} if (folder / FACTS).is_file() else set()
+    earlier = [path for path in found if path.relative_to(folder).parts[0] in own]
+    for path in [*found, *(one.path for one in left_out)]:
+        name = path.relative_to(folder)
+        if name.as_posix() not in files and path not in earlier and not is_leftover(name):
+            raise DataError(f"{folder} has other files than a page, such as {name}. Choose another folder.")
+    for path in earlier:
+        if path.relative_to(folder).as_posix() not in files:
+            path.unlink()
 
 
 def _write(folder: Path, name: str, content: bytes) -> None:

@@ -1,7 +1,7 @@
 """The Open Inference Protocol v2 over REST, which clients of KServe, Triton and MLServer speak, below /v2.
 
-A model that was replaced is another version, so the version is the digest of the model. The names of the protocol are
-in https://github.com/kserve/open-inference-protocol; its binary tensors are an extension of Triton.
+A model with other weights is another version, so the version is the digest of the weights. The names are those of
+https://github.com/kserve/open-inference-protocol; binary tensors are an extension of Triton.
 """
 
 from __future__ import annotations
@@ -184,7 +184,7 @@ def _make_outputs(readings: Sequence[Reading], min_confidence: float) -> dict[st
 
 def _largest_box(reading: Reading) -> list[int]:
     """x, y, width and height in pixels of the upright picture."""
-    return list(reading.faces[0].to_dict()["box"].values()) if reading.faces else NO_BOX
+    return list(reading.faces[0].box.to_dict().values()) if reading.faces else NO_BOX
 
 
 def _answer(asked: InferenceRequest, outputs: dict[str, OutputTensor], chosen: dict[str, bool]) -> Response:

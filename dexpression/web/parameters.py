@@ -6,7 +6,7 @@ The same models check requests and describe them in the OpenAPI document.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic.json_schema import SkipJsonSchema
@@ -25,6 +25,7 @@ class Parameters(BaseModel):
     """The parameters that all answers about pictures have, all optional."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    switches: ClassVar[tuple[str, ...]] = ()  # parameters that may be true or false of JSON
 
     labels: Literal["five", "seven"] | SkipJsonSchema[None] = Field(
         default_factory=lambda: None,
@@ -56,8 +57,8 @@ class Parameters(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _require_text_or_number(cls, value: object, info: ValidationInfo) -> object:
-        """Refuse null and true of JSON, which pydantic would take as no value and as 1; `explain` may be true."""
-        if isinstance(value, bool) and info.field_name == "explain":
+        """Refuse null and true of JSON, which pydantic would take as no value and as 1, where they are no values."""
+        if isinstance(value, bool) and info.field_name in cls.switches:
             return str(value).lower()
         if value is None or isinstance(value, bool):
             raise PydanticCustomError("text_or_number", "Input should be text or a number")
@@ -66,6 +67,8 @@ class Parameters(BaseModel):
 
 class FacesParameters(Parameters):
     """The parameters of an answer that has a place for each face, all optional."""
+
+    switches = ("explain",)
 
     explain: Literal["false", "true", "all"] = Field(
         "false",

@@ -85,7 +85,7 @@ def test_a_frame_in_which_a_face_is_not_where_it_was_is_searched_as_a_whole(dete
 
 
 def test_more_faces_than_pay_are_searched_in_the_whole_frame(detector, wholes):
-    crowd = frame(*((130 * column, 160 * row) for row in range(2) for column in range(MAX_PLACES - 1)))
+    crowd = frame(*((130 * column, 160 * row) for row in range(2) for column in range(MAX_PLACES)))
     search = FilmSearch(detector)
     assert len(search.find(0.0, crowd)) > MAX_PLACES
     search.find(0.1, crowd)

@@ -5,13 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import shutil
-import statistics
 import subprocess
-import threading
-import time
-from collections.abc import Callable, Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,34 +33,15 @@ from tests.support.browser import (
     run_first,
     wait,
 )
+from tests.support.device_page import OFFLINE, make_device_page, read_on_page, serve_folder
 from tests.support.exports import remove_evidence
 from tests.support.faces import draw_face, encode, encode_turned
 from tests.support.films import walk, write_film
-from tests.support.tools import install_node_packages
 
-# No host has an address but this machine.
-OFFLINE = "MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
 PLACES = {"x", "y", "width", "height", "roll"}  # members of readings that are in pixels or degrees
 COLLECT_VIOLATIONS = """
 window.violations = [];
 document.addEventListener("securitypolicyviolation", (event) => window.violations.push(event.violatedDirective));
-"""
-# Reads a picture so many times; gives its reading and the milliseconds of each time.
-READ = """
-const [content, options, times, done] = arguments;
-const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
-const run = async () => {
-  const { predict } = await import(new URL("static/device.js", document.baseURI));
-  const milliseconds = [];
-  let reading;
-  for (let time = 0; time < times; time += 1) {
-    const start = performance.now();
-    reading = await predict(new Blob([bytes]), options);
-    milliseconds.push(performance.now() - start);
-  }
-  return { reading, milliseconds };
-};
-run().catch((error) => ({ error: error.key ?? String(error) })).then((answer) => done(JSON.stringify(answer)));
 """
 # Scales a picture in RGB to some size, a part of it to another size, and reduces it; gives the bytes.
 SCALE = """
@@ -85,13 +61,6 @@ import(new URL("static/evidence.js", document.baseURI))
   .then(({ evidenceMaps }) => evidenceMaps({ data, dims }, probabilities, readout))
   .then(done, (error) => done(String(error)));
 """
-
-
-class QuietHandler(SimpleHTTPRequestHandler):
-    """Serves files, as `python3 -m http.server` does, without a log."""
-
-    def log_message(self, *_: object) -> None:
-        pass
 
 
 @pytest.fixture
@@ -117,21 +86,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that the command writes, with onnxruntime-web from the registry of npm."""
     packages, folder = tmp_path_factory.mktemp("npm"), tmp_path_factory.mktemp("site") / "page"
     try:
-        install_node_packages(packages, f"onnxruntime-web@{ORT_VERSION}")
+        make_device_page(packages, folder)
     except (FileNotFoundError, subprocess.SubprocessError) as error:
         pytest.skip(f"onnxruntime-web@{ORT_VERSION} cannot be installed: {error}")
-    main(["page", str(folder), "--ort", str(packages / "node_modules/onnxruntime-web/dist")])
-    shutil.rmtree(packages)  # 150 MB
     return folder
 
 
 @pytest.fixture(scope="module")
 def address(folder: Path) -> Iterator[str]:
     """The address of the folder, below a path, on a web server that knows nothing of DeXpression."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=folder.parent)) as site:
-        threading.Thread(target=site.serve_forever).start()
-        yield f"http://127.0.0.1:{site.server_port}/{folder.name}/"
-        site.shutdown()
+    with serve_folder(folder) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -153,13 +118,6 @@ def page(browser: WebDriver, address: str) -> Iterator[WebDriver]:
         loaded = browser.execute_script("return performance.getEntriesByType('resource').map(({ name }) => name)")
         own = (address, "blob:http://127.0.0.1:", "data:")
         assert [name for name in loaded if not name.startswith(own)] == []
-
-
-def read_on_page(page: WebDriver, content: bytes, times: int = 1, **options: str) -> dict[str, Any]:
-    given = base64.b64encode(content).decode(), options, times
-    answer: dict[str, Any] = json.loads(page.execute_async_script(READ, *given))
-    assert "error" not in answer, answer["error"]
-    return answer
 
 
 def assert_same(found: Any, expected: Any, tolerance: float, pixels: float) -> None:
@@ -292,18 +250,23 @@ def test_transparent_parts_are_white_and_a_picture_without_a_face_has_none(page,
     assert_same_reading(page, shipped, encode(Image.new("RGB", (700, 90), "white")), tolerance=0, pixels=0)
 
 
-@pytest.mark.slow
-def test_the_time_of_a_frame_is_printed_beside_that_of_the_server(page, shipped, portrait):
-    frame = encode(portrait.resize((640, 480)), "JPEG")
-    here = statistics.median(read_on_page(page, frame, times=20)["milliseconds"])
-    there = statistics.median(time_of(lambda: shipped.predict(frame)) for _ in range(20))
-    print(f"A frame of 640x480 pixels with one face: {here:.0f} ms in the browser, {1000 * there:.0f} ms in Python")
+def test_a_newer_page_replaces_an_earlier_one_with_all_its_files_and_nothing_else(fake_ort, tmp_path):
+    folder = tmp_path / "page"
+    write = ["page", str(folder), "--ort", str(fake_ort)]
+    main(write)
+    (folder / "static" / "of-an-earlier-version.js").write_text("")
+    main(write)
+    assert not (folder / "static" / "of-an-earlier-version.js").exists()
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(SystemExit, match=r"has other files than a page, such as notes\.txt"):
+        main(write)
+    assert (folder / "notes.txt").read_text() == "mine"
 
 
-def time_of(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+def test_a_learner_is_refused_as_the_page_runs_the_onnx_model(fake_ort, tmp_path):
+    learner = export_paths(Settings.model_path).weights
+    with pytest.raises(SystemExit, match="is the learner, and the page runs the ONNX model"):
+        main(["page", str(tmp_path / "page"), "--ort", str(fake_ort), "--model", str(learner)])
 
 
 @pytest.mark.slow

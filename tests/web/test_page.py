@@ -421,7 +421,7 @@ def test_the_reading_can_be_copied_as_json_and_saved_as_a_picture(page, portrait
     drop(page, encode(portrait, "JPEG"))
     wait(page, lambda: is_one_face_shown(page))
     page.execute_script("navigator.clipboard.writeText = async (text) => { window.copied = text }")
-    copy, save = page.find_elements(By.CSS_SELECTOR, ".buttons button")
+    copy, save = (page.find_element(By.XPATH, f"//button[text()='{text}']") for text in ("Copy JSON", "Save picture"))
     copy.click()
     wait(page, lambda: copy.text == "Copied")
     copied = json.loads(page.execute_script("return window.copied"))
