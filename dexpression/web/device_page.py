@@ -31,7 +31,7 @@ AT_ROOT = ("index.html", "client.js")  # of the files of the page; the others li
 # A meta element knows no frame-ancestors.
 POLICY = f"{PAGE_SOURCES}; script-src 'self' 'wasm-unsafe-eval'"
 
-FACTS = "models/facts.json"
+LIST = "files.json"  # of the paths of all files, by which a later page knows what to remove
 
 Files = dict[str, bytes]  # by their paths in the folder
 
@@ -54,6 +54,7 @@ def write_device_page(folder: Path, ort: Path, model: DeviceModel) -> None:
     files, if it cannot be written, or if `ort` lacks files.
     """
     files = _page_files() | _ort_files(ort) | _model_files(model)
+    files[LIST] = json.dumps([*files, LIST], indent=1).encode()
     make_output_folder(folder)
     _remove_earlier(folder, files)
     for name, content in files.items():
@@ -67,7 +68,7 @@ def _model_files(model: DeviceModel) -> Files:
         "models/dexpression.onnx": content,
         "models/detector.onnx": DETECTOR_WEIGHTS.read_bytes(),
         "models/detector-LICENSE": DETECTOR_WEIGHTS.with_name("LICENSE").read_bytes(),
-        FACTS: json.dumps(named | {"search": _search()}, indent=2).encode(),
+        "models/facts.json": json.dumps(named | {"search": _search()}, indent=2).encode(),
     }
 
 
@@ -114,15 +115,25 @@ def _ort_files(ort: Path) -> Files:
 def _remove_earlier(folder: Path, files: Files) -> None:
     """Remove what an earlier page has besides these files; raises DataError if there is anything else, not hidden."""
     found, left_out = find_files(folder, None)
-    own = {name.partition("/")[0] for name in files if "/" in name} if (folder / FACTS).is_file() else set()
-    earlier = [path for path in found if path.relative_to(folder).parts[0] in own]
+    earlier = _listed_files(folder)
+    superseded = []
     for path in [*found, *(one.path for one in left_out)]:
         name = path.relative_to(folder)
-        if name.as_posix() not in files and path not in earlier and not is_leftover(name):
+        if name.as_posix() in files or is_leftover(name):
+            continue
+        if name.as_posix() not in earlier:
             raise DataError(f"{folder} has other files than a page, such as {name}. Choose another folder.")
-    for path in earlier:
-        if path.relative_to(folder).as_posix() not in files:
-            path.unlink()
+        superseded.append(path)
+    for path in superseded:
+        path.unlink()
+
+
+def _listed_files(folder: Path) -> set[str]:
+    """The files of the page in a folder, as it lists them itself; none if there is no page that does."""
+    try:
+        return set(json.loads((folder / LIST).read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return set()
 
 
 def _write(folder: Path, name: str, content: bytes) -> None:

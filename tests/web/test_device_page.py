@@ -254,9 +254,13 @@ def test_a_newer_page_replaces_an_earlier_one_with_all_its_files_and_nothing_els
     folder = tmp_path / "page"
     write = ["page", str(folder), "--ort", str(fake_ort)]
     main(write)
-    (folder / "static" / "of-an-earlier-version.js").write_text("")
+    listed = json.loads((folder / "files.json").read_text())
+    assert sorted(listed) == sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    former = folder / "static" / "of-an-earlier-version.js"
+    former.write_text("")
+    (folder / "files.json").write_text(json.dumps([*listed, "static/of-an-earlier-version.js", "../../out.txt"]))
     main(write)
-    assert not (folder / "static" / "of-an-earlier-version.js").exists()
+    assert not former.exists()
     (folder / "notes.txt").write_text("mine")
     with pytest.raises(SystemExit, match=r"has other files than a page, such as notes\.txt"):
         main(write)
