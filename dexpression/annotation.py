@@ -19,8 +19,8 @@ STRONGEST = 0.7  # opacity of the strongest evidence of a face, so that the face
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont  # the latter if Pillow was built without FreeType
 
 
-def annotate(picture: Image.Image, reading: Reading) -> Image.Image:
-    """Copy the upright picture in RGB and draw its reading: on each face its box, label and confidence.
+def annotate(picture: Image.Image, reading: Reading, min_confidence: float = 0.0) -> Image.Image:
+    """Copy the upright picture in RGB and draw its reading: on each face its box, result and confidence.
 
     If the predictions have evidence, each face is grey, with pink where it speaks for the label and green where against
     it. The picture may be reduced.
@@ -32,7 +32,7 @@ def annotate(picture: Image.Image, reading: Reading) -> Image.Image:
     return draw_boxes(
         drawn,
         [
-            (_scaled(face.box, scale), f"{face.prediction.emotion} {face.prediction.confidence:.0%}")
+            (_scaled(face.box, scale), f"{face.prediction.result(min_confidence)} {face.prediction.confidence:.0%}")
             for face in reading.faces
         ],
     )

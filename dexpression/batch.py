@@ -20,7 +20,7 @@ from dexpression.errors import DataError, PictureError
 from dexpression.files import find_files, is_folder, is_leftover, printable, read_head, read_picture_file
 from dexpression.kinds import HEAD_BYTES, READABLE, find_format, is_film, name_kind
 from dexpression.labels import ReadingName
-from dexpression.picture import HEIC_SUFFIXES, PICTURE_SUFFIXES, read_picture
+from dexpression.picture import PICTURE_SUFFIXES, read_picture
 from dexpression.prediction import Predictor
 from dexpression.reading import Detect, Reading
 from dexpression.sorted_faces import SortedFaces
@@ -132,7 +132,7 @@ def kind_of_other(name: Path, head: bytes) -> str | None:
 
     `name` is its path below the folder. What a system made for itself claims nothing, whatever its name.
     """
-    is_claimed = name.suffix.lower() in PICTURE_SUFFIXES | HEIC_SUFFIXES and not is_leftover(name)
+    is_claimed = name.suffix.lower() in PICTURE_SUFFIXES and not is_leftover(name)
     return None if is_claimed or find_format(head) else name_kind(head)
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from dexpression.errors import DataError
 from dexpression.files import identities, make_folders, make_output_folder, replace_file
-from dexpression.picture import PICTURE_SUFFIXES
+from dexpression.picture import WRITTEN_SUFFIXES
 
 MAX_JPEG_SIDE = 65_500  # pixels; for more, the library prints a line of its own
 
@@ -53,7 +53,7 @@ def _name_copies(folder: Path, pictures: Mapping[Path, Path]) -> dict[Path, Path
     repeats: Counter[str] = Counter()  # by name, how often a number was added to it
     targets: dict[Path, Path] = {}
     for picture, name in pictures.items():
-        named = folder / (name if name.suffix.lower() in PICTURE_SUFFIXES else name.with_name(f"{name.name}.png"))
+        named = folder / (name if name.suffix.lower() in WRITTEN_SUFFIXES else name.with_name(f"{name.name}.png"))
         target = named
         while _key(target) in taken:
             repeats[_key(named)] += 1

@@ -107,6 +107,10 @@ class UnreadableImage(PictureError):
     """The file, image or array is not a picture of an accepted form, or is damaged, cut off, or cannot be opened."""
 
 
+class MissingDecoder(UnreadableImage):
+    """The picture is of a form whose decoder is not installed."""
+
+
 class TooManyPixels(PictureError):
     """The picture has more pixels than are allowed."""
 

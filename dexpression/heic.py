@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from functools import partial
 
 from dexpression.boxes import Item, Meta, Parts, check_effort, strip_boxes
-from dexpression.errors import UnreadableImage
-from dexpression.extras import install_command, missing_libraries
+from dexpression.errors import MissingDecoder, UnreadableImage
+from dexpression.extras import install_command
 from dexpression.jpeg import Effort
 from dexpression.kinds import READABLE
 
@@ -25,14 +25,14 @@ LEAST_FRAME = 65_536  # pixels; libheif decodes frames of that size whatever the
 
 
 def register_decoder() -> None:
-    """Let Pillow decode HEIC, under the name HEIF; raises UnreadableImage without the extra `heic`."""
-    if missing_libraries(["pillow_heif"]):
-        raise UnreadableImage(
+    """Let Pillow decode HEIC, under the name HEIF; raises MissingDecoder without the extra `heic`."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError as error:  # also of an installed one, which may lack a library of the system
+        raise MissingDecoder(
             f"The file is a HEIC picture, which this installation does not read. Send {READABLE}, or install the "
             f"decoder: {install_command('heic')}"
-        )
-    from pillow_heif import register_heif_opener
-
+        ) from error
     register_heif_opener(decode_threads=1, thumbnails=False, depth_images=False, aux_images=False)
 
 

@@ -27,9 +27,8 @@ from dexpression.heic import register_decoder
 from dexpression.jpeg import END, NO_PIXELS, Effort, lacks_end
 from dexpression.kinds import FORMATS, HEIC, READABLE, find_format, name_kind
 
-# Of files that are meant to be pictures.
-PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".avif"}
-HEIC_SUFFIXES = {".heic", ".heif", ".hif"}  # likewise; no file is written in this format
+WRITTEN_SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".avif"}
+PICTURE_SUFFIXES = WRITTEN_SUFFIXES | {".heic", ".heif", ".hif"}  # of files that are meant to be pictures
 GREY_MODES = ("1", "F")
 MAX_PIXELS = 50_000_000  # a 50-megapixel phone photo
 MAX_SIDE = 65_535  # pixels, as in JPEG and GIF; Pillow keeps a pointer to each row, and millions of rows take gigabytes
@@ -195,7 +194,7 @@ def _opened(source: Source, budget: PixelBudget | None) -> Iterator[Image.Image]
 
 
 def _formats(content: bytes) -> tuple[str, ...]:
-    """The formats whose decoders may try a file; raises UnreadableImage for HEIC without the extra."""
+    """The formats whose decoders may try a file; raises MissingDecoder for HEIC without the extra."""
     if find_format(content) != HEIC:
         return FORMATS
     register_decoder()

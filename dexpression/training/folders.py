@@ -11,7 +11,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from dexpression.errors import DataError, PictureError
+from dexpression.errors import DataError, MissingDecoder, PictureError
+from dexpression.extras import install_command
 from dexpression.files import (
     LeftOut,
     file_status,
@@ -50,6 +51,8 @@ def read_folder(folder: Path, cropper: FaceCropper, to_label: ToLabel = name_lab
             crop = cropper.crop(read_picture_file(path, follow_links=False))
         except NoFace:
             remarks.append(Remark(name, "no face was found in it"))
+        except MissingDecoder:
+            remarks.append(Remark(name, f"a picture whose decoder is not installed: {install_command('heic')}"))
         except PictureError:
             remarks.append(Remark(name, "not a readable picture"))
         else:

@@ -69,10 +69,12 @@ def read_films(predictor: Predictor, films: Sequence[Path], options: Options) ->
 def _read_film(predictor: Predictor, path: Path, options: Options) -> None:
     reading = predictor.classifier.choose(options.reading)
     with Film(path, options.every) as film, ExitStack() as closing:
-        outputs = _open_outputs(predictor, path, film, options)
-        for output in outputs:
-            closing.callback(output.close)
+        outputs: list[Output] = []  # of a film without a frame, there is nothing to say or to draw
         for frame in _show_progress(read_frames(predictor, film, reading, options.max_faces), film.seconds):
+            if not outputs:
+                outputs = _open_outputs(predictor, path, film, options)
+                for output in outputs:
+                    closing.callback(output.close)
             for output in outputs:
                 output.add(frame)
 

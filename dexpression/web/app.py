@@ -144,7 +144,7 @@ def _answer_pictures(
     if len(pictures) == 1:
         picture = loader.load(pictures[0])
         reading = read(picture, parameters)
-        return _draw(picture, reading) if draws else _json(describe(reading, parameters))
+        return _draw(picture, reading, parameters.min_confidence) if draws else _json(describe(reading, parameters))
     results = []
     for content in pictures:
         try:
@@ -187,12 +187,13 @@ def _describe_reading(reading: Reading, parameters: FacesParameters) -> dict[str
     return reading.to_dict(parameters.min_confidence) | {"model": model, "request_id": g.request_id}
 
 
-def _draw(picture: Picture, reading: Reading) -> Response:
+def _draw(picture: Picture, reading: Reading, min_confidence: float) -> Response:
     """The picture with its reading and evidence as PNG, reduced to what a screen shows."""
     image = picture.image.copy()
     image.thumbnail((DRAWN_SIDE, DRAWN_SIDE))
     content = io.BytesIO()
-    annotate(image, reading).save(content, "PNG", compress_level=1)  # fast: photos hardly shrink more
+    drawn = annotate(image, reading, min_confidence)
+    drawn.save(content, "PNG", compress_level=1)  # fast: photos hardly shrink more
     return Response(content.getvalue(), content_type=PNG)
 
 

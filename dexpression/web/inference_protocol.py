@@ -16,12 +16,11 @@ from PIL import Image
 from werkzeug.exceptions import NotFound
 
 from dexpression import __version__
-from dexpression.errors import PictureError
 from dexpression.picture import Picture
 from dexpression.reading import Reading
 from dexpression.settings import Settings
 from dexpression.web.error_handlers import respond
-from dexpression.web.errors import BadParameter, RequestError
+from dexpression.web.errors import BadParameter
 from dexpression.web.inference_request import InferenceRequest, read_request, split_body
 from dexpression.web.parameters import MAX_ECHO, LargestFaceParameters
 from dexpression.web.predictions import PictureLoader, predict_largest_face, read_request_parameters
@@ -34,6 +33,7 @@ from dexpression.web.tensors import (
     UINT8,
     OutputTensor,
     check_input,
+    naming_picture,
     read_crops,
     read_pictures,
 )
@@ -152,12 +152,8 @@ def _read_pictures(contents: Sequence[bytes], parameters: LargestFaceParameters,
     """
     loader, readings = PictureLoader(parameters.detect, max_pixels), []
     for number, content in enumerate(contents, 1):
-        try:
+        with naming_picture(number, len(contents)):
             readings.append(predict_largest_face(loader.load(content), parameters))
-        except (PictureError, RequestError) as error:
-            if len(contents) > 1:
-                error.args = (f"Picture {number} of {len(contents)}: {error}",)
-            raise
     return readings
 
 

@@ -24,7 +24,7 @@ AnyParameters = TypeVar("AnyParameters", bound="Parameters")
 class Parameters(BaseModel):
     """The parameters that all answers about pictures have, all optional."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(frozen=True)
     switches: ClassVar[tuple[str, ...]] = ()  # parameters that may be true or false of JSON
 
     labels: Literal["five", "seven"] | SkipJsonSchema[None] = Field(
@@ -105,8 +105,6 @@ class RootParameters(LargestFaceParameters, FacesParameters):
 class JsonPicture(BaseModel):
     """The body of a JSON request; its other members are parameters."""
 
-    model_config = ConfigDict(extra="allow")
-
     image: str = Field(description="The file in base64, or a data URL as canvas.toDataURL() gives it.")
 
 
@@ -120,10 +118,13 @@ def read_parameters(
     repeated = [name for name, values in given.items() if len(values) > 1]
     if repeated:
         raise BadParameter(f"The parameter {repeated[0][:MAX_ECHO]} is given more than once. Give it once.")
+    # Not by pydantic, which fails on a name that is no valid Unicode.
+    if unknown := [name for name in given if name not in model.model_fields]:
+        raise BadParameter(f"There is no parameter {unknown[0][:MAX_ECHO]}. Known: {', '.join(model.model_fields)}.")
     try:
         parameters = model.model_validate({name: value for name, [value] in given.items()})
     except ValidationError as error:
-        raise BadParameter(_format_error(error.errors()[0], list(model.model_fields))) from None
+        raise BadParameter(_format_error(error.errors()[0])) from None
     if parameters.labels and parameters.labels not in label_sets(labels):
         raise BadParameter(
             f"The parameter labels is '{parameters.labels}'. This model knows only {list_labels(labels)}. Leave it out."
@@ -142,8 +143,5 @@ def merge_parameters(*sources: Mapping[str, Sequence[Any]]) -> dict[str, list[An
     return {name: [value for source in sources for value in source.get(name, [])] for name in names}
 
 
-def _format_error(error: ErrorDetails, names: Sequence[str]) -> str:
-    name, value = str(error["loc"][0])[:MAX_ECHO], str(error["input"])[:MAX_ECHO]
-    if error["type"] == "extra_forbidden":
-        return f"There is no parameter {name}. Known: {', '.join(names)}."
-    return f"The parameter {name} is {value!r}. {error['msg']}."
+def _format_error(error: ErrorDetails) -> str:
+    return f"The parameter {error['loc'][0]} is {str(error['input'])[:MAX_ECHO]!r}. {error['msg']}."

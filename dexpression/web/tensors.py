@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from dexpression.errors import PictureError
 from dexpression.web.errors import BadParameter, MissingFile, RequestError, TooManyPictures
 from dexpression.web.inference_request import BINARY_SIZE, CONTENT_TYPE, InputTensor, check_names
 from dexpression.web.parameters import MAX_ECHO
@@ -68,7 +70,22 @@ def read_pictures(tensor: InputTensor, binary: bytes) -> list[bytes]:
     values = _flatten(tensor)
     if not all(isinstance(value, str) for value in values):
         raise RequestError(f'The data of the input "{tensor.name}" is not all text. Send each picture in base64.')
-    return [decode_base64(value) for value in values]
+    pictures = []
+    for number, value in enumerate(values, 1):
+        with naming_picture(number, count):
+            pictures.append(decode_base64(value))
+    return pictures
+
+
+@contextmanager
+def naming_picture(number: int, count: int) -> Iterator[None]:
+    """Let an error in the block say in which of several pictures it is."""
+    try:
+        yield
+    except (PictureError, RequestError) as error:
+        if count > 1:
+            error.args = (f"Picture {number} of {count}: {error}",)
+        raise
 
 
 def read_crops(tensor: InputTensor, binary: bytes, height: int, width: int) -> np.ndarray:

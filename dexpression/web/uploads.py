@@ -178,7 +178,8 @@ def _read_json(request: Request) -> Uploads:
         body = JsonPicture.model_validate(members)
     except ValidationError:
         raise MissingFile(f'{_describe_json(members)} Send {{"image": "<base64 or data URL>"}}.') from None
-    return Uploads([decode_base64(body.image)], {name: [value] for name, value in (body.model_extra or {}).items()})
+    options = {name: [value] for name, value in members.items() if name not in JsonPicture.model_fields}
+    return Uploads([decode_base64(body.image)], options)
 
 
 def _describe_json(value: object) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -10,11 +11,14 @@ import numpy as np
 import pytest
 
 from dexpression.errors import DataError
+from dexpression.extras import install_command
 from dexpression.labels import SEVEN, own_label
 from dexpression.training.crops import FaceCropper
 from dexpression.training.face_set import FaceSet, Remark
 from dexpression.training.folders import move_to_label, read_folder
 from tests.support.faces import draw_face, write_class_folders
+
+HEIC = b"\0\0\0\x14ftypheic\0\0\0\0mif1"  # the beginning of such a file
 
 
 def read(folder: Path) -> FaceSet:
@@ -110,18 +114,29 @@ def test_what_systems_leave_in_a_class_folder_is_passed_over(tmp_path):
 
 def test_loose_pictures_empty_folders_and_unreadable_files_are_counted_by_reason(class_folders):
     draw_face("HAPPY", 0).save(class_folders / "loose.png")
+    (class_folders / "IMG_0001.HEIC").write_bytes(HEIC)
     (class_folders / "bored").mkdir()
     (class_folders / "happy" / "broken.png").write_bytes(b"no picture")
     (class_folders / "happy" / "empty.jpg").write_bytes(b"")
     found = read(class_folders)
     assert len(found.faces) == 70
     assert sorted(found.left_out) == [
+        Remark("IMG_0001.HEIC", "a picture in no class folder"),
         Remark("bored", "a folder without pictures"),
         Remark("happy/broken.png", "not a readable picture"),
         Remark("happy/empty.jpg", "not a readable picture"),
         Remark("loose.png", "a picture in no class folder"),
     ]
     assert "2 left out (not a readable picture): happy/broken.png, happy/empty.jpg" in found.report()
+
+
+def test_pictures_that_need_a_decoder_are_left_out_with_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)  # an import of it fails
+    folder = write_class_folders(tmp_path, 1, ("HAPPY", "SAD"))
+    (folder / "happy" / "IMG_0001.HEIC").write_bytes(HEIC)
+    [(name, reason)] = read(folder).left_out
+    assert (name, reason.partition(": ")[0]) == ("happy/IMG_0001.HEIC", "a picture whose decoder is not installed")
+    assert install_command("heic") in reason
 
 
 def test_what_lies_beside_split_folders_is_left_out_and_named(split_folders):

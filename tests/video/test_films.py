@@ -84,6 +84,16 @@ def test_text_is_one_line_a_face_and_a_film_without_faces_is_named(clip, blank, 
     assert error.splitlines()[-1] == f"{blank}: no face was found."
 
 
+def test_a_film_without_a_frame_has_neither_a_summary_nor_a_plot(tmp_path, capsys):
+    film, plot = write_film(tmp_path / "film.mp4", walk(3)), tmp_path / "plot.png"
+    film.write_bytes(film.read_bytes().replace(b"stsz", b"free"))  # the sizes of its frames
+    plot.write_bytes(b"of another film")
+    with pytest.raises(SystemExit, match="The film is damaged"):
+        video(film, "--json", "--plot", plot)
+    assert capsys.readouterr() == ("", "")
+    assert plot.read_bytes() == b"of another film"
+
+
 def test_the_annotated_film_lasts_as_long_as_the_film_and_has_boxes(clip, tmp_path, capsys):
     video(clip, "--every", "0.2", "--annotate", tmp_path / "new" / "out.mp4")
     with Film(tmp_path / "new" / "out.mp4", 0) as drawn, Film(clip, 0.2) as original:

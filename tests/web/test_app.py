@@ -6,6 +6,7 @@ import base64
 import copy
 import io
 import json
+import sys
 import tempfile
 import time
 
@@ -14,7 +15,7 @@ from flask.testing import FlaskClient
 from PIL import Image
 from werkzeug.test import TestResponse
 
-from dexpression import extras, heic
+from dexpression import extras
 from dexpression.labels import FIVE
 from dexpression.logs import TextLines
 from dexpression.settings import Settings
@@ -131,7 +132,7 @@ def test_heic_is_read_or_refused_with_what_to_install_alone_in_a_form_and_in_jso
     pytest.importorskip("pillow_heif", reason="HEIC is read with the extra heic")
     content = encode_heic(draw_face("HAPPY", 0))
     if not extra:
-        monkeypatch.setattr(heic, "missing_libraries", list)  # all are
+        monkeypatch.setitem(sys.modules, "pillow_heif", None)
         monkeypatch.setattr(extras, "distribution", str)  # as if the package were installed
     for response in (
         client.post("/", data=content, content_type="application/x-www-form-urlencoded"),
@@ -339,6 +340,13 @@ def test_an_unknown_parameter_is_refused_by_name_wherever_it_is(client, place):
     assert response.get_json(force=True)["detail"] == message
 
 
+@pytest.mark.parametrize("path", ["/", "/v1/predict"])
+def test_the_name_of_a_parameter_may_be_any_text_that_json_can_write(client, path):
+    response = client.post(path, json={"image": base64.b64encode(FACE).decode(), "\ud800": 1})
+    assert_refused(response, 400, "bad_parameter")
+    assert "There is no parameter \ud800. Known: labels" in response.get_json(force=True)["detail"]
+
+
 @pytest.mark.parametrize("place", ["form", "json"])
 def test_a_parameter_in_query_and_body_is_refused(client, place):
     response = send(client, place, "/", {"reading": "labels"}, reading="labels")
@@ -396,6 +404,12 @@ def test_who_accepts_png_alone_gets_the_picture_with_its_evidence_reduced(client
     response = upload(client, wide, address="/v1/predict?explain=true", headers={"Accept": "image/png"})
     assert (response.status_code, response.content_type) == (200, "image/png")
     assert Image.open(io.BytesIO(response.data)).size == (1280, 91)
+
+
+def test_a_face_whose_confidence_is_too_low_is_unknown_in_the_picture_too(client):
+    black, address = encode(Image.new("RGB", (256, 256))), "/v1/predict?explain=true&min_confidence="
+    drawn = [upload(client, black, address=f"{address}{least}", headers={"Accept": "image/png"}) for least in (0, 1)]
+    assert drawn[0].data != drawn[1].data
 
 
 @pytest.mark.parametrize("accepted", ["*/*", "application/json, image/png", "text/html"])

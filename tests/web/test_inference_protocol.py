@@ -225,6 +225,7 @@ def test_more_rows_than_a_request_may_have_are_refused_before_their_data_is_read
         ({"parameters": "reading"}, ["parameters"]),
         ({"parameters": {"binary_data_output": 1}}, ["binary_data_output", "true or false"]),
         ({"parameters": {"reading": None}}, ["reading"]),
+        ({"parameters": {"\ud800": 1}}, ["There is no parameter \ud800. Known: labels"]),
         ({"outputs": [{"name": "labels", "parameters": {"binary_data": "yes"}}]}, ["binary_data", "true or false"]),
         ({"outputs": [{"name": "labels", "parameters": {"classification": 3}}]}, ["classification"]),
         ({"outputs": ["labels"]}, ["outputs.0"]),
@@ -284,7 +285,8 @@ def test_an_error_names_the_picture_among_several_and_has_its_usual_status(clien
     two = PICTURE | {"shape": [2]}
     assert_refused(send_binary(client, two, elements(FACE, b"not a picture")), 422, "Picture 2 of 2: The file is text")
     assert_refused(send_binary(client, PICTURE, elements(b"")), 400, "The file is empty")
-    assert_refused(infer(client, PICTURE | {"data": ["%"]}), 400, "base64")
+    assert_refused(infer(client, two | {"data": ["aaaa", "%"]}), 400, "Picture 2 of 2: The image is not valid base64")
+    assert_refused(infer(client, PICTURE | {"data": ["%"]}), 400, "The image is not valid base64")
     assert_refused(infer(client, PICTURE | {"data": [7]}), 400, "base64")
 
 
