@@ -33,28 +33,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pictures", type=int, default=2000)
     parser.add_argument("--workers", type=int, default=find_cores())
+    parser.add_argument("--on", default="ray", help="as in the command: ray:HOST:PORT for a cluster that runs already")
     parser.add_argument("--loop", type=Path, metavar="FOLDER", help="be one of the loops, and print its rate")
     options = parser.parse_args()
     if options.loop:
         print(measure_loop(options.loop))
         return
     with tempfile.TemporaryDirectory() as folder:
-        compare(Path(folder), options.pictures, options.workers)
+        compare(Path(folder), options.pictures, options.workers, options.on)
 
 
-def compare(folder: Path, count: int, workers: int) -> None:
+def compare(folder: Path, count: int, workers: int, on: str) -> None:
     """Measure loops and the command, and print the ratios."""
     few, all_of_them = (draw(folder / name, size) for name, size in (("few", count // 10), ("all", count)))
     one, together = rate_of_loops(few, 1), rate_of_loops(few, workers)
     label(few, folder / "table of few", workers)
     small = peak_megabytes()
     rate = count / label(all_of_them, folder / "table", workers)
-    on_ray = count / label(all_of_them, folder / "table of Ray", workers, "ray")
+    on_ray = count / label(all_of_them, folder / "table of Ray", workers, on)
     print(f"| | pictures a second | in relation to one process |\n|---|---|---|\n| one process | {one:.1f} | 1.00 |")
     print(f"| {workers} processes without a table | {together:.1f} | {together / one:.2f} |")
     print(f"| label --workers {workers} | {rate:.1f} | {rate / one:.2f} (target: {TARGET * workers:.2f}) |")
     target = RAY_TARGET * TARGET * workers
-    print(f"| label --workers {workers} --on ray | {on_ray:.1f} | {on_ray / one:.2f} (target: {target:.2f}) |")
+    print(f"| label --workers {workers} --on {on} | {on_ray:.1f} | {on_ray / one:.2f} (target: {target:.2f}) |")
     print(f"\nLargest process: {small} MB for {count // 10} pictures, {peak_megabytes()} MB for {count}.")
 
 
