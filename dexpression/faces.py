@@ -40,7 +40,7 @@ TILE_OVERLAP = 160
 STRIDES = (8, 16, 32)  # pixels from one anchor point of YuNet's three grids to the next
 MAX_OVERLAP = 0.3  # intersection over union: boxes that overlap more are one face
 # A face of a film is searched near its last place, in a square so many times as large as the face, at so many pixels:
-# in drawn scenes, 98 % of the faces of the whole picture are found again (benchmarks/README.md).
+# in drawn scenes, 97 % of the faces of the whole picture are found again (benchmarks/README.md).
 NEAR_SCALE = 2.5
 NEAR_SIDE = 128
 MAX_FACES = 64

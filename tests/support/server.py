@@ -48,16 +48,23 @@ def wait_until(condition: Callable[[], object], explain: Callable[[], str] = str
         time.sleep(0.02)
 
 
+GIVEN_PORTS: set[int] = set()
+
+
 def free_port() -> int:
     """Choose a port that is free now, below the range that systems use for outgoing connections.
 
-    In that range, a client could take the port while the server is stopped, or even connect to itself.
+    In that range, a client could take the port while the server is stopped, or even connect to itself. No port is given
+    twice, because Ray refuses several at once that are the same, and processes of pytest-xdist have ports of their own.
     """
+    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 2
     while True:
-        port = 10_000 + secrets.randbelow(20_000)
+        port = 10_000 + 2 * secrets.randbelow(10_000) + process
         with contextlib.suppress(OSError), socket.socket() as probe:
             probe.bind(("127.0.0.1", port))
-            return port
+            if port not in GIVEN_PORTS:
+                GIVEN_PORTS.add(port)
+                return port
 
 
 def connect(url: str) -> socket.socket:
