@@ -142,7 +142,7 @@ def _page(options: argparse.Namespace) -> None:
         raise DataError(f"{options.model} is the learner, and the page runs the ONNX model. Give its folder.")
     content, manifest = load_onnx_model(options.model)
     reading = FaceClassifier.of_export(onnx_backend(content), manifest).choose(options.reading)
-    readout = manifest.calibration[reading] if manifest.evidence_side else None
+    readout = manifest.readouts and manifest.readouts[reading]
     model = DeviceModel(content, manifest.labels, manifest.image_size, reading, manifest.sha256, readout)
     write_device_page(options.folder, options.ort, model)
 

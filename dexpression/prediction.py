@@ -49,8 +49,7 @@ class FaceClassifier:
     @classmethod
     def of_export(cls, backend: Backend, manifest: Manifest) -> FaceClassifier:
         """Make a classifier of the backend and the manifest of an export."""
-        readouts = manifest.calibration if manifest.evidence_side else None
-        return cls(backend, manifest.labels, manifest.image_size, manifest.readings, readouts)
+        return cls(backend, manifest.labels, manifest.image_size, manifest.readings, manifest.readouts)
 
     def choose(self, reading: ReadingName | None) -> ReadingName:
         """The reading itself or, for None, the default of the model; raises UnknownReading."""

@@ -117,6 +117,11 @@ class Manifest:
         return [name for name in READINGS if name in self.calibration]
 
     @property
+    def readouts(self) -> dict[str, Any] | None:
+        """The calibration of each reading, from which its evidence follows; None for a model that gives none."""
+        return self.calibration if self.evidence_side else None
+
+    @property
     def evidence_side(self) -> int | None:
         """The places along a side of the square grid of evidence; None for a model that gives none."""
         return self.network.get("evidence_side")

@@ -19,7 +19,7 @@ NASA, in the public domain.
 
 The extra `[video]` adds OpenCV (Apache-2.0), whose wheel has FFmpeg (LGPL-2.1-or-later, without its GPL parts).
 The extra `[cluster]` adds pyarrow, Ray and a2wsgi (Apache-2.0). The extra `[heic]` adds pillow-heif (BSD-3-Clause),
-whose wheels have libheif (LGPL-3.0) and x265 (GPL-2.0): whoever passes them on has the duties of these licences.
+whose wheels have libheif (LGPL-3.0) and x265 (GPL-2.0): whoever distributes them has the duties of these licences.
 """
 # Licences of software that anyone may run for any purpose; changed copies have duties.
 ACCEPTED = [
