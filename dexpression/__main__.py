@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 from dexpression import __version__
-from dexpression.errors import DataError, DeXpressionError
+from dexpression.errors import DeXpressionError
 from dexpression.extras import require_extra
 from dexpression.files import printable
 from dexpression.labels import READINGS, LabelSet
@@ -133,14 +133,12 @@ def _label(options: argparse.Namespace) -> None:
 
 
 def _page(options: argparse.Namespace) -> None:
-    from dexpression.artifact.manifest import load_onnx_model, names_learner
+    from dexpression.artifact.manifest import load_onnx_model_only
     from dexpression.engine import onnx_backend
     from dexpression.prediction import FaceClassifier
     from dexpression.web.device_page import DeviceModel, write_device_page
 
-    if names_learner(options.model):
-        raise DataError(f"{options.model} is the learner, and the page runs the ONNX model. Give its folder.")
-    content, manifest = load_onnx_model(options.model)
+    content, manifest = load_onnx_model_only(options.model, "the page")
     reading = FaceClassifier.of_export(onnx_backend(content), manifest).choose(options.reading)
     readout = manifest.readouts and manifest.readouts[reading]
     model = DeviceModel(content, manifest.labels, manifest.image_size, reading, manifest.sha256, readout)

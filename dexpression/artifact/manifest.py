@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from dexpression.artifact.onnx_model import check_onnx_model
 from dexpression.artifact.validation import find_fault
-from dexpression.errors import BrokenManifest, DigestMismatch, MissingArtifact
+from dexpression.errors import BrokenManifest, DataError, DigestMismatch, MissingArtifact
 from dexpression.extras import LEARNER, missing_libraries
 from dexpression.files import is_folder, read_regular_file
 from dexpression.labels import READINGS, ReadingName
@@ -163,6 +163,14 @@ class OnnxModel(NamedTuple):
 
     content: bytes
     manifest: Manifest
+
+
+def load_onnx_model_only(model: str | os.PathLike[str], purpose: str) -> OnnxModel:
+    """Load as `load_onnx_model`, for a purpose that runs no learner; raises DataError if `model` names one."""
+    if names_learner(model):
+        folder = Path(model).parent
+        raise DataError(f"{model} is the learner, and {purpose} runs the ONNX model. Give its folder: {folder}")
+    return load_onnx_model(model)
 
 
 def load_onnx_model(model: str | os.PathLike[str]) -> OnnxModel:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from dexpression.artifact.manifest import load_onnx_model, names_learner
+from dexpression.artifact.manifest import load_onnx_model_only
 from dexpression.batch import others_line
 from dexpression.cluster.local import label_locally
 from dexpression.cluster.manifest import Block, Manifest
@@ -76,9 +76,7 @@ def label(given: str, output: Path, model: Path, options: Options) -> None:
 
 
 def _make_job(source: Source, path: Path, options: Options) -> Job:
-    if names_learner(path):
-        raise DataError(f"{path} is the learner, and labelling runs the ONNX model. Give its folder: {path.parent}")
-    model = load_onnx_model(path)
+    model = load_onnx_model_only(path, "labelling")
     predictor = Predictor.from_onnx_model(model, FaceDetector.load(threads=1))
     return Job(source, model, predictor.classifier.choose(options.reading), options.detect)
 
